@@ -1,0 +1,113 @@
+// Command bench measures baton-airflow against an Airflow in memory: how long a
+// sync takes and how much memory, beside a client that only fetches the same
+// pages and beside the SDK storing the same objects without an Airflow, all in
+// one run. It prints what it measured, and writes it into docs/performance.md
+// where it measured everything.
+//
+// What is measured runs in processes of its own: the Airflow, the client, the
+// SDK and the connector. They are this program again, told by a variable which
+// of them to be.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+
+	"airlock/airflow/airflowtest"
+)
+
+// asVariable says which of the processes this is; the one that measures, if it
+// isn't set.
+const asVariable = "AIRLOCK_BENCH_AS"
+
+const (
+	asAirflow = "airflow" // the in-memory Airflow; argument: its scale
+	asClient  = "client"  // the bare client; arguments: base URL, pages
+	asReplay  = "replay"  // the replaying connector; the SDK's arguments
+	asPlane   = "plane"   // a control plane's sync; argument: planeSync
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := be(ctx, os.Getenv(asVariable)); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func be(ctx context.Context, as string) error {
+	switch as {
+	case asAirflow:
+		var scale airflowtest.Scale
+		if err := json.Unmarshal([]byte(os.Args[1]), &scale); err != nil {
+			return err
+		}
+		return serveAirflow(scale)
+	case asClient:
+		return fetch(ctx, os.Args[1], os.Args[2:])
+	case asReplay:
+		replay()
+		return nil
+	case asPlane:
+		var p planeSync
+		if err := json.Unmarshal([]byte(os.Args[1]), &p); err != nil {
+			return err
+		}
+		return p.sync(ctx)
+	}
+
+	sizes := flag.String("users", "1000,10000,100000", "how many users to sync")
+	roles := flag.Int("roles", 200, "how many roles there are, beside the built-in ones")
+	dags := flag.Int("dags", 300, "how many DAGs there are")
+	runs := flag.Int("runs", 3, "how often each is measured; what is told is the median")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "Measures all and writes it into docs/performance.md; with options only the syncs, and writes nothing.")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	b := bench{runs: *runs, all: flag.NFlag() == 0}
+	for size := range strings.SplitSeq(*sizes, ",") {
+		users, err := strconv.Atoi(size)
+		if err != nil {
+			return fmt.Errorf("-users %s: %w", *sizes, err)
+		}
+		b.scales = append(b.scales, airflowtest.Scale{Users: users, Roles: *roles, DAGs: *dags})
+	}
+	measured, err := b.measure(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println(measured.markdown())
+	if b.all {
+		if err := writeInto("docs/performance.md", measured.markdown()); err != nil {
+			return err
+		}
+	}
+	return measured.judge()
+}
+
+// environment is this one's, without settings for a connector and without those
+// for the processes of this benchmark.
+func environment(more ...string) []string {
+	clean := slices.DeleteFunc(os.Environ(), func(s string) bool {
+		return strings.HasPrefix(s, "BATON_") || strings.HasPrefix(s, "AIRLOCK_BENCH_")
+	})
+	return append(clean, more...)
+}
+
+// argument is a value as one of the processes takes it.
+func argument(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain data
+	}
+	return string(text)
+}

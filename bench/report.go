@@ -29,9 +29,9 @@ func (m measured) judge() error {
 		if lists := c.requests["GET /auth/fab/v1/users"] + c.requests["GET /auth/fab/v1/roles"] + c.requests["GET /api/v2/dags"]; lists != c.pages {
 			missed = append(missed, fmt.Errorf("the sync of %d users (permissions: %t) asked for %d pages, there are %d", c.scale.Users, c.permissions, lists, c.pages))
 		}
-		if c.ratio > aim {
+		if c.ratio() > aim {
 			missed = append(missed, fmt.Errorf("the sync of %d users (permissions: %t) took %.2f times as long as a bare client and the SDK alone, the aim is %.1f",
-				c.scale.Users, c.permissions, c.ratio, aim))
+				c.scale.Users, c.permissions, c.ratio(), aim))
 		}
 		if c.sync.Child > c.sdk.Child+spare {
 			missed = append(missed, fmt.Errorf("with %d users (permissions: %t) the connector's process took %s more memory than one that replays, the aim is %s",
@@ -89,7 +89,7 @@ func (m measured) markdown() string {
 			with = "yes, not expanded"
 		}
 		p("| %s | %s | %s | %s | %s | %s | %s | **%.2f** | %s | %s |", thousands(int64(c.scale.Users)), with,
-			thousands(c.found.GetResources()), thousands(c.found.GetGrants()), seconds(c.client.Wall), seconds(c.sdk.Wall), seconds(c.sync.Wall), c.ratio,
+			thousands(c.found.GetResources()), thousands(c.found.GetGrants()), seconds(c.client.Wall), seconds(c.sdk.Wall), seconds(c.sync.Wall), c.ratio(),
 			memory(c.sdk), memory(c.sync))
 	}
 	p("")

@@ -43,7 +43,7 @@ type Connector struct {
 // New is a connector for an Airflow and an account.
 func New(program, dir, baseURL, username, password string) Connector {
 	return Connector{Program: program, Dir: dir, Settings: []string{
-		"BATON_C1Z_TEMP_DIR=" + dir, // where the SDK leaves files behind when a run fails
+		"TMPDIR=" + dir, // where the SDK leaves files behind when a run fails
 		"BATON_" + envName(config.BaseURL.FieldName) + "=" + baseURL,
 		"BATON_" + envName(config.Username.FieldName) + "=" + username,
 		"BATON_" + envName(config.Password.FieldName) + "=" + password,

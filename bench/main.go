@@ -67,7 +67,7 @@ func be(ctx context.Context, as string) error {
 	sizes := flag.String("users", "1000,10000,100000", "how many users to sync")
 	roles := flag.Int("roles", 200, "how many roles there are, beside the built-in ones")
 	dags := flag.Int("dags", 300, "how many DAGs there are")
-	runs := flag.Int("runs", 3, "how often each is measured, and three times as often up to 10,000 users; what is told is the shortest")
+	runs := flag.Int("runs", 5, "how often each is measured, and three times as often up to 1,000 users; what is told is the shortest")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "Measures all and writes it into docs/performance.md; with options only the syncs, and writes nothing.")
 		flag.PrintDefaults()

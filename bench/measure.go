@@ -165,7 +165,7 @@ func (b bench) compare(ctx context.Context, scale airflowtest.Scale, permissions
 	sdk := contender{self, environment(asVariable+"="+asReplay, recordingVariable+"="+dir, "BATON_LOG_LEVEL=error")}
 
 	runs := b.runs
-	if scale.Users <= 10000 {
+	if scale.Users <= 1000 {
 		runs *= 3 // they are short
 	}
 	var clients, sdks, syncs []usage

@@ -1,0 +1,102 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+// ErrMissing says that the machine has no PostgreSQL and that none could be
+// installed.
+var ErrMissing = errors.New("there is no PostgreSQL server on this machine: install one (apt-get install postgresql, or brew install postgresql)")
+
+// binaries finds the folder of initdb and postgres. Where there is none, root
+// gets one by apt-get.
+func binaries(ctx context.Context) (string, error) {
+	if bin := find(); bin != "" {
+		return bin, nil
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
+		return "", ErrMissing
+	}
+	if err := install(ctx); err != nil {
+		return "", errors.Join(ErrMissing, err)
+	}
+	if bin := find(); bin != "" {
+		return bin, nil
+	}
+	return "", ErrMissing
+}
+
+func find() string {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		if real, err := filepath.EvalSymlinks(path); err == nil && complete(filepath.Dir(real)) {
+			return filepath.Dir(real)
+		}
+	}
+	for _, pattern := range []string{
+		"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin",
+		"/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin",
+	} {
+		dirs, err := filepath.Glob(pattern)
+		if err != nil {
+			continue
+		}
+		for _, dir := range slices.Backward(dirs) { // the newest sorts last
+			if complete(dir) {
+				return dir
+			}
+		}
+	}
+	return ""
+}
+
+func complete(dir string) bool {
+	for _, name := range []string{"initdb", "postgres"} {
+		if _, err := exec.LookPath(filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// install gets the server's programs by apt-get, one process at a time, and
+// keeps Debian's packages from starting a server of their own.
+func install(ctx context.Context) (err error) {
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "airlock-postgresql-install"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }() // which unlocks it
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	if find() != "" {
+		return nil // another process has installed it meanwhile
+	}
+	const clusters = "/etc/postgresql-common/createcluster.d"
+	if err := os.MkdirAll(clusters, 0o755); err != nil { //nolint:gosec // as Debian's package makes it
+		return err
+	}
+	quiet := filepath.Join(clusters, "airlock.conf")
+	if err := os.WriteFile(quiet, []byte("create_main_cluster = false\n"), 0o644); err != nil { //nolint:gosec // settings, read by Debian's tools
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(quiet)) }()
+	for _, args := range [][]string{
+		{"update"},
+		{"-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", "postgresql"},
+	} {
+		command := exec.CommandContext(ctx, "apt-get", args...) //nolint:gosec // fixed words
+		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("apt-get %v: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"airlock/internal/edge/admin"
+)
+
+func (sh *shell) people() *cobra.Command {
+	return group("people", "the people", &cobra.Command{
+		Use: "import FILE.csv", Short: "take people from a CSV file", Args: Exactly("FILE.csv"), Example: "  airlock people import people.csv",
+		Long: `Reads people from a CSV file with a header: email, name, username, employee_id,
+department, job_title, manager (by e-mail), status, kind; other columns are kept
+with the person. Who is there already is changed. A file with an error in it
+changes nothing; all errors are told, by line. - is the standard input.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := cmd.InOrStdin()
+			if args[0] != "-" {
+				opened, err := open(args[0])
+				if err != nil {
+					return err
+				}
+				defer opened.Close()
+				file = opened
+			}
+			var result struct{ Added, Changed, Unchanged int }
+			if err := sh.client().Upload(cmd.Context(), "people/import", struct{}{}, file, &result, admin.Answer{}); err != nil {
+				return err
+			}
+			return sh.object(map[string]int{"added": result.Added, "changed": result.Changed, "unchanged": result.Unchanged}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d added, %d changed, %d as they were\n", result.Added, result.Changed, result.Unchanged)
+			})
+		},
+	})
+}
+
+func (sh *shell) audit() *cobra.Command {
+	request := admin.AuditTail{}
+	tail := &cobra.Command{Use: "tail", Short: "the last events of the audit log", Args: Exactly(), Example: "  airlock audit tail -f", RunE: func(cmd *cobra.Command, _ []string) error {
+		if sh.asJSON && !request.Follow {
+			return sh.array(cmd.Context(), "audit/tail", request)
+		}
+		return interrupted(sh.client().Call(cmd.Context(), "audit/tail", request, nil, admin.Answer{Row: func(text json.RawMessage) error {
+			if sh.asJSON {
+				_, err := fmt.Fprintf(sh.out, "%s\n", text)
+				return err
+			}
+			var e struct {
+				Seq    int64
+				At     time.Time
+				Actor  struct{ Kind, Name string }
+				Action string
+				Object struct{ Kind, ID, Name string }
+				Detail json.RawMessage
+			}
+			if err := json.Unmarshal(text, &e); err != nil {
+				return err
+			}
+			w := readable{sh.out}
+			fmt.Fprintf(w, "%6d  %s  %s %s %s\n", e.Seq, when(&e.At), e.Actor.Name, e.Action, e.Object.Name)
+			if detail := string(e.Detail); detail != "" && detail != "null" && detail != "{}" {
+				fmt.Fprintf(w, "        %s\n", cut(detail, width-8))
+			}
+			return nil
+		}}))
+	}}
+	tail.Flags().IntVarP(&request.Last, "last", "n", 50, "so many events from the end")
+	tail.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on with what happens from now (with --json: one object a line)")
+
+	var output string
+	export := &cobra.Command{
+		Use: "export", Short: "the whole audit log, which `airlock audit verify` can check anywhere", Args: Exactly(),
+		Example: "  airlock audit export -o audit.jsonl\n  airlock audit verify audit.jsonl --checkpoints checkpoints.txt",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return sh.toFile(cmd.Context(), output, "audit/export")
+		},
+	}
+	export.Flags().StringVarP(&output, "output", "o", "-", "the `file`; - is the standard output")
+	return group("audit", "the audit log", tail, export, sh.auditVerify())
+}
+
+// open opens a file to read it.
+func open(name string) (io.ReadCloser, error) {
+	file, err := os.Open(name) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, exit{ExitUsage, err}
+	}
+	return file, nil
+}
+
+// toFile writes what a call answers into a file, which is there only when it is
+// whole; - is the standard output.
+func (sh *shell) toFile(ctx context.Context, name, call string) error {
+	show, end := sh.progress()
+	defer end()
+	to := func(w io.Writer) error {
+		return sh.client().Call(ctx, call, struct{}{}, nil, admin.Answer{File: w, Progress: show})
+	}
+	if name == "-" {
+		return to(sh.out)
+	}
+	part := name + ".part"
+	file, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // the operator names the file
+	if err != nil {
+		return exit{ExitUsage, err}
+	}
+	err = errors.Join(to(file), file.Sync())
+	info, failed := file.Stat()
+	if err = errors.Join(err, failed, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	if err := os.Rename(part, name); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	end()
+	return sh.object(map[string]any{"file": name, "bytes": info.Size()}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %d KB written\n", name, (info.Size()+1023)>>10)
+	})
+}
+
+func (sh *shell) key() *cobra.Command {
+	return group("key", "the key that seals secrets", &cobra.Command{
+		Use: "rotate", Short: "seal all secrets with a new key", Args: Exactly(), Example: "  airlock key rotate",
+		Long: `Makes a new key, seals every secret anew with it, and drops the old one. Where the
+key comes from the environment, put the new key before the old one there, start
+the servers anew, run this, and then take the old one away.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var result struct {
+				Sealed int    `json:"sealed"`
+				Words  string `json:"words"`
+			}
+			show, end := sh.progress()
+			err := sh.client().Call(cmd.Context(), "key/rotate", struct{}{}, &result, admin.Answer{Progress: show})
+			end()
+			if err != nil {
+				return err
+			}
+			return sh.object(result, func(w io.Writer) { fmt.Fprintf(w, "%d secrets sealed anew. %s\n", result.Sealed, result.Words) })
+		},
+	})
+}
+
+func (sh *shell) backup() *cobra.Command {
+	return &cobra.Command{
+		Use: "backup FILE", Short: "write all there is into one file", Args: Exactly("FILE"), Example: "  airlock backup airlock-backup.db",
+		Long: `Writes the whole database into one file that ` + "`airlock restore`" + ` reads, on SQLite and
+PostgreSQL alike, while the server runs. Secrets in it stay sealed, and the key
+isn't in it: keep a copy of the key elsewhere.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return sh.toFile(cmd.Context(), args[0], "backup")
+		},
+	}
+}

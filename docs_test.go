@@ -254,7 +254,7 @@ func inRepository(word string) bool {
 func exists(name string) bool {
 	name = path.Clean(strings.TrimSuffix(name, "..."))
 	_, err := os.Stat(name)
-	return err == nil || name == "bin/baton-airflow"
+	return err == nil || name == "bin/airlock" || name == "bin/connectors/baton-airflow"
 }
 
 func TestShellProblemsAreFound(t *testing.T) {
@@ -367,6 +367,35 @@ func TestOwnVariablesAreUsed(t *testing.T) {
 		for _, variable := range own.FindAllString(read(t, name).text, -1) {
 			if !slices.Contains(used, variable) {
 				t.Errorf("%s names %s, which nothing reads", name, variable)
+			}
+		}
+	}
+}
+
+func TestServerSettingsAreDocumented(t *testing.T) {
+	code, err := os.ReadFile("internal/server/settings.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := regexp.MustCompile(`\bAIRLOCK_[A-Z0-9_]+\b`)
+	known := own.FindAllString(string(code), -1)
+	if len(known) == 0 {
+		t.Fatal("internal/server/settings.go reads no variable")
+	}
+	operating := read(t, "docs/operating.md")
+	var listed []string // in the first column of the table
+	for _, row := range regexp.MustCompile("(?m)^\\| *`AIRLOCK_[^|]*").FindAllString(operating.text, -1) {
+		listed = append(listed, own.FindAllString(row, -1)...)
+	}
+	for _, variable := range known {
+		if !slices.Contains(listed, variable) {
+			t.Errorf("the table of docs/operating.md doesn't name %s", variable)
+		}
+	}
+	for _, name := range []string{"docs/operating.md", "docs/commands.md"} {
+		for _, variable := range own.FindAllString(read(t, name).text, -1) {
+			if !slices.Contains(known, variable) {
+				t.Errorf("%s names %s, which `airlock serve` doesn't read", name, variable)
 			}
 		}
 	}

@@ -63,24 +63,41 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-func TestUnitIsKnownToSystemd(t *testing.T) {
+const serverUnit = "../systemd/airlock.service"
+
+func TestServerUnit(t *testing.T) {
+	service := directives(t, serverUnit, "Service")
+	for name, want := range map[string]string{
+		"Type": "exec", "ExecStart": "/usr/local/lib/airlock/airlock serve", "Environment": "AIRLOCK_DATA_DIR=/var/lib/airlock",
+		"DynamicUser": "yes", "StateDirectory": "airlock", "StateDirectoryMode": "0700", "Restart": "always",
+		"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
+	} {
+		if got, ok := service[name]; !ok || got != want {
+			t.Errorf("%s=%s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestUnitsAreKnownToSystemd(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not on this machine")
 	}
-	text, err := os.ReadFile(unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// It checks that the program is there, so it is given one that is.
-	copied := filepath.Join(t.TempDir(), "baton-airflow.service")
-	text = []byte(strings.Replace(string(text), "/usr/local/bin/baton-airflow", "/bin/true", 1))
-	if err := os.WriteFile(copied, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", copied).CombinedOutput()
-	if err != nil || len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for file, program := range map[string]string{unit: "/usr/local/bin/baton-airflow", serverUnit: "/usr/local/lib/airlock/airlock"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// It checks that the program is there, so it is given one that is.
+		copied := filepath.Join(t.TempDir(), filepath.Base(file))
+		text = []byte(strings.Replace(string(text), program, "/bin/true", 1))
+		if err := os.WriteFile(copied, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", copied).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", file, err, out)
+		}
 	}
 }
 

@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"airlock/internal/audit"
+	"airlock/internal/base/db"
+	"airlock/internal/base/fault"
+	"airlock/internal/identity"
+	"airlock/internal/integration/hosting"
+)
+
+// Restored is what a restore did.
+type Restored struct {
+	Engine  db.Engine `json:"engine"`
+	Paused  int64     `json:"paused"`   // hosted connectors
+	GivenUp int64     `json:"given_up"` // grants that were under way
+}
+
+// Restore makes an empty database into what a backup holds, all or nothing. The
+// key that seals the backup's secrets must be in place. Nothing is granted by
+// yesterday's word: hosted connectors are paused, and what was to be granted is
+// given up.
+func Restore(ctx context.Context, settings Settings, backup string) (done Restored, err error) {
+	if settings.Key == "" {
+		if _, err := os.Stat(settings.KeyFile); errors.Is(err, os.ErrNotExist) {
+			return done, fault.New(fault.NotReady, "the sealing key of the time of the backup isn't there: put its file at %s, or give it in AIRLOCK_KEY; nothing was restored", settings.KeyFile)
+		}
+	}
+	if _, err := os.Stat(backup); err != nil {
+		return done, fault.New(fault.Invalid, "the backup can't be read: %w", err)
+	}
+	lock, err := lockDataDir(settings.DataDir)
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	d, err := db.Open(ctx, settings.database())
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	m, err := openDomain(ctx, d, settings, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, m.jobs.Stop(context.WithoutCancel(ctx))) }()
+	actor := identity.Operator()
+	done.Engine = d.Engine()
+	err = d.Restore(ctx, backup, func(ctx context.Context, tx *db.Tx) error {
+		if err := m.vault.CheckWith(ctx, tx); err != nil {
+			return fault.New(fault.CodeOf(err), "%w; nothing was restored", err)
+		}
+		// The entry comes before all others: it marks where the backup ends.
+		err := m.audit.AppendRestored(ctx, tx, actor, audit.Object{Kind: "server", ID: "server", Name: "airlock"})
+		if err != nil {
+			return err
+		}
+		if done.Paused, err = m.integration.PauseHosted(ctx, tx, actor, "restored from a backup: check it, then resume it"); err != nil {
+			return err
+		}
+		if err := hosting.ReleaseAll(ctx, tx); err != nil {
+			return err
+		}
+		if err := m.integration.WithdrawGrants(ctx, tx, actor); err != nil {
+			return err
+		}
+		done.GivenUp, err = m.provision.GiveUpGrants(ctx, tx, actor, "a backup was restored while it was under way")
+		return err
+	})
+	if err != nil {
+		return done, err
+	}
+	return done, m.audit.Checkpoint(ctx)
+}

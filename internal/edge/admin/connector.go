@@ -291,8 +291,11 @@ func (d *door) sync(ctx context.Context, in SyncConnector, out *Stream) (any, er
 	if err != nil {
 		return nil, err
 	}
+	// A held one is judged anew by the next; one that waits for a paused connector
+	// would wait for ever, and asking for another says so.
+	joins := view.Open != nil && view.Open.State != integration.HeldBack && (view.State != integration.Paused || view.Open.State != integration.Waiting)
 	var syncID string
-	if view.Open != nil && view.Open.State != integration.HeldBack { // a held one is judged anew by the next
+	if joins {
 		syncID = view.Open.ID
 	} else if syncID, err = d.Integration.SyncNow(ctx, d.actor, view.ID); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,15 +90,50 @@ func children(pid int) []int {
 
 // peak is the most memory that a process has had so far; not ok if it has ended.
 func peak(pid int) (bytes int64, ok bool) {
+	bytes, err := statusOf(pid, "VmHWM")
+	return bytes, err == nil
+}
+
+// statusOf is one of the sizes in a process's status, in bytes.
+func statusOf(pid int, name string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, false
+		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if kb, found := strings.CutPrefix(line, "VmHWM:"); found {
+		if kb, found := strings.CutPrefix(line, name+":"); found {
 			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")), 10, 64)
-			return n << 10, err == nil
+			return n << 10, err
 		}
 	}
-	return 0, false
+	return 0, fmt.Errorf("the process %d doesn't tell its %s", pid, name)
+}
+
+// ask runs one of the processes of this benchmark, and reads its answer.
+func ask[T any](ctx context.Context, as string, what any) (answer T, err error) {
+	var problems bytes.Buffer
+	cmd := exec.CommandContext(ctx, self, argument(what))
+	cmd.Env = environment(asVariable + "=" + as)
+	cmd.Stderr = &problems
+	said, err := cmd.Output()
+	if err != nil {
+		return answer, fmt.Errorf("%s: %w: %s", as, err, problems.Bytes()[max(0, problems.Len()-3000):])
+	}
+	err = json.Unmarshal(said, &answer)
+	return answer, err
+}
+
+// respond is one of those processes: it takes its argument and writes its answer.
+func respond[W interface {
+	run(ctx context.Context) (T, error)
+}, T any](ctx context.Context) error {
+	var what W
+	if err := json.Unmarshal([]byte(os.Args[1]), &what); err != nil {
+		return err
+	}
+	result, err := what.run(ctx)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
 }

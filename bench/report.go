@@ -163,22 +163,24 @@ func thousands(n int64) string {
 	return text
 }
 
-// The document's part that is written by this program lies between these lines.
-const (
-	begin = "<!-- measured: written by `make bench`, up to the next mark -->\n"
-	end   = "<!-- end of what was measured -->\n"
+// part is a part of the document that this program writes: between two lines.
+type part struct{ begin, end string }
+
+var (
+	connectorPart = part{"<!-- measured: written by `make bench`, up to the next mark -->\n", "<!-- end of what was measured -->\n"}
+	serverPart    = part{"<!-- measured of the server: written by `make bench`, up to the next mark -->\n", "<!-- end of what was measured of the server -->\n"}
 )
 
-// writeInto puts the text between the marks of a document.
-func writeInto(path, text string) error {
+// writeInto puts the text between the lines in a document.
+func (p part) writeInto(path, text string) error {
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, found := strings.Cut(string(old), begin)
-	_, after, closed := strings.Cut(rest, end)
+	before, rest, found := strings.Cut(string(old), p.begin)
+	_, after, closed := strings.Cut(rest, p.end)
 	if !found || !closed {
-		return fmt.Errorf("%s has no place for what was measured, between the lines\n%s%s", path, begin, end)
+		return fmt.Errorf("%s has no place for what was measured, between the lines\n%s%s", path, p.begin, p.end)
 	}
-	return os.WriteFile(path, []byte(before+begin+"\n"+text+"\n\n"+end+after), 0o644)
+	return os.WriteFile(path, []byte(before+p.begin+"\n"+text+"\n\n"+p.end+after), 0o644)
 }

@@ -241,6 +241,9 @@ func TestDocumentedSettings(t *testing.T) {
 				checkVariable(t, name)
 			}
 		}
+		if filepath.Base(page) == "commands.md" { // there --set is airlock's own
+			continue
+		}
 		for _, value := range regexp.MustCompile(`--set ([\w.]+)=`).FindAllStringSubmatch(text, -1) {
 			if !hasValue(loadChart(t).Values, strings.Split(value[1], ".")) {
 				t.Errorf("%s sets %s, which the chart doesn't have", page, value[1])

@@ -301,7 +301,8 @@ func (r *run) remove(ctx context.Context, d *difference) error {
 // finish ends the sync: it was applied.
 func (r *run) finish(ctx context.Context) error {
 	if r.of >= manyRows {
-		if err := r.write(ctx, 0, inventory.Analyze); err != nil {
+		// Without the app's row, so that no change of access waits for it.
+		if err := r.db.Write(ctx, inventory.Analyze); err != nil {
 			return fmt.Errorf("analyze the tables: %w", err)
 		}
 	}

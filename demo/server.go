@@ -120,12 +120,17 @@ func (s *server) show(ctx context.Context, out io.Writer, args ...string) (strin
 		}
 		words[n] = word
 	}
-	fmt.Fprintf(out, "$ airlock %s\n", strings.Join(words, " "))
+	typed := "$ airlock " + strings.Join(words, " ")
+	if len(typed) > 118 {
+		typed = strings.ReplaceAll(typed, " --set", " \\\n    --set")
+	}
+	fmt.Fprintln(out, typed)
 	said, err := s.run(ctx, args...)
 	for line := range strings.SplitSeq(strings.TrimRight(said, "\n"), "\n") {
 		if name, _, ok := strings.Cut(line, "="); ok && strings.HasSuffix(name, "_SECRET") {
 			line = name + "=secret-token:…"
 		}
+		line = strings.ReplaceAll(line, filepath.Dir(s.dataDir), "…")
 		if letters := []rune(line); len(letters) > 118 {
 			line = string(letters[:117]) + "…"
 		}

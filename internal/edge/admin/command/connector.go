@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -40,11 +41,7 @@ func (sh *shell) one(use, short, call, done, long string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: long, Example: "  airlock connector " + verb + " Airflow", Args: Exactly("NAME"), ValidArgsFunction: sh.connectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var connector admin.Connector
-			if err := sh.client().Call(cmd.Context(), call, admin.Named{Name: args[0]}, &connector, admin.Answer{}); err != nil {
-				return err
-			}
-			return sh.object(connector, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", connector.Name, done) })
+			return sh.did(cmd.Context(), call, admin.Named{Name: args[0]}, done)
 		},
 	}
 }
@@ -413,11 +410,7 @@ func (sh *shell) connectorSet() *cobra.Command {
 			if flags.Changed("anomaly-stop") {
 				request.AnomalyStop = &anomaly
 			}
-			var connector admin.Connector
-			if err := sh.client().Call(cmd.Context(), "connector/set", request, &connector, admin.Answer{}); err != nil {
-				return err
-			}
-			return sh.object(connector, func(w io.Writer) { fmt.Fprintf(w, "%s: set\n", connector.Name) })
+			return sh.did(cmd.Context(), "connector/set", request, "set")
 		},
 	}
 	flags := cmd.Flags()
@@ -430,6 +423,15 @@ func (sh *shell) connectorSet() *cobra.Command {
 	flags.BoolVar(&debug, "debug-log", true, "take the connector's debug log with each sync")
 	cmd.MarkFlagsOneRequired("set", "set-file", "unset", "rename", "owner", "anomaly-stop", "debug-log")
 	return cmd
+}
+
+// did asks for a change of a connector, and says of it what was done.
+func (sh *shell) did(ctx context.Context, call string, request any, done string) error {
+	var connector admin.Connector
+	if err := sh.client().Call(ctx, call, request, &connector, admin.Answer{}); err != nil {
+		return err
+	}
+	return sh.object(connector, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", connector.Name, done) })
 }
 
 func (sh *shell) connectorSchedule() *cobra.Command {
@@ -466,11 +468,7 @@ func (sh *shell) connectorPause() *cobra.Command {
 		Example: "  airlock connector pause Airflow --why \"upgrade on Sunday\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Name = args[0]
-			var connector admin.Connector
-			if err := sh.client().Call(cmd.Context(), "connector/pause", request, &connector, admin.Answer{}); err != nil {
-				return err
-			}
-			return sh.object(connector, func(w io.Writer) { fmt.Fprintf(w, "%s: paused\n", connector.Name) })
+			return sh.did(cmd.Context(), "connector/pause", request, "paused")
 		},
 	}
 	cmd.Flags().StringVar(&request.Why, "why", "", "the `reason`, for the audit log")

@@ -66,7 +66,8 @@ race: ## the unit tests with the race detector, which needs a C compiler
 unit: ## the unit tests, quickly
 	@go test -short ./...
 
-GENERATED := connector/config/conf.gen.go config_schema.json baton_capabilities.json
+GENERATED := connector/config/conf.gen.go config_schema.json baton_capabilities.json \
+  $(patsubst %.templ,%_templ.go,$(wildcard internal/edge/web/*.templ internal/edge/web/view/*.templ))
 
 # In a copy, so that nothing that runs beside it sees half-written files.
 .PHONY: generated
@@ -106,6 +107,7 @@ fmt: ## format the Go code
 .PHONY: generate
 generate: ## write the generated files anew
 	@go generate ./...
+	$(TOOL) templ generate -path internal/edge/web -log-level warn
 	unset $${!BATON_@}
 	for file in config:config_schema.json capabilities:baton_capabilities.json; do
 	  go run ./cmd/baton-airflow "$${file%:*}" >"$${file#*:}.new"

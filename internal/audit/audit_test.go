@@ -138,7 +138,7 @@ func verifyExport(t testing.TB, export []byte, key, checkpoints string) Report {
 
 func TestARecordHasTheDocumentedForm(t *testing.T) {
 	e := Entry{
-		Seq: 7, ID: "2a", At: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC), Actor: Actor{"operator", "o", `"O" & <Co>`},
+		Seq: 7, ID: "2a", At: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC), Actor: Actor{Kind: "operator", ID: "o", Name: `"O" & <Co>`},
 		Action: "app.added", Object: Object{"app", "a", "ä\u2028"}, AppID: "a", RequestID: "r", Detail: []byte(`{"x": 1}`),
 	}
 	want := `{"seq":7,"id":"2a","at":"2026-01-02T03:04:05.000006Z","actor":{"kind":"operator","id":"o","name":"\"O\" & <Co>"},` +
@@ -378,6 +378,25 @@ func TestCheckpointIsMadeWhenTheLogHasGrown(t *testing.T) {
 			t.Fatal(info.Mode(), err)
 		}
 	})
+}
+
+// The log tells of the first checkpoint; one each minute is for who looks closely.
+func TestTheFirstCheckpointIsSaid(t *testing.T) {
+	s := newSite(t, dbtest.Open(t, db.SQLite))
+	var out bytes.Buffer
+	log, err := New(s.db, s.vault, s.clock, Options{File: s.file, Log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Log = log
+	for range 2 {
+		s.add(t, 1)
+		s.checkpoint(t)
+	}
+	text := out.String()
+	if strings.Count(text, "level=INFO") != 1 || strings.Count(text, "level=DEBUG") != 1 || !strings.Contains(text, "entries=2") || strings.Contains(text, "—") {
+		t.Error(text)
+	}
 }
 
 // A crash after the database kept a checkpoint and before the file did, or in

@@ -15,9 +15,11 @@ import (
 
 // Actor is whoever does something. Every exported method of a service takes one.
 type Actor struct {
-	Kind string `json:"kind"` // operator, system, connector, person, client
+	Kind string `json:"kind"` // operator, system, connector, person, visitor, client
 	ID   string `json:"id"`
 	Name string `json:"name"`
+
+	Roles uint16 `json:"-"` // a person's product roles, as identity.Roles reads them; of the moment, and not of the record
 }
 
 // Object is what something is done to.

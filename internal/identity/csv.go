@@ -16,6 +16,7 @@ import (
 const (
 	maxCSV   = 64 << 20
 	maxField = 4096 // bytes; a cell that isn't a value but a swallowed quote is longer
+	maxValue = 320  // bytes in a column that we know; nobody is found by a longer text
 )
 
 // personRow is a line of a file of people. Columns that the file doesn't have
@@ -26,13 +27,18 @@ type personRow struct {
 	profile map[string]string // other columns, by their headings
 }
 
-// columns of a file of people, by their headings without case, spaces, hyphens
-// and underscores.
-var personColumns = []string{"email", "name", "username", "employeeid", "department", "jobtitle", "manager", "status", "kind"}
-
+// columnOf is the column that a heading names, in whatever case, and with spaces,
+// hyphens, underscores or without; false says that it goes into the profile.
 func columnOf(heading string) (string, bool) {
-	name := strings.NewReplacer(" ", "", "-", "", "_", "").Replace(Fold(heading))
-	return name, slices.Contains(personColumns, name)
+	switch name := strings.NewReplacer(" ", "", "-", "", "_", "").Replace(Fold(heading)); name {
+	case byEmail, byName, byUsername, "department", "manager", "status", "kind":
+		return name, true
+	case "employeeid":
+		return byEmployeeID, true
+	case "jobtitle":
+		return "job_title", true
+	}
+	return strings.TrimSpace(heading), false
 }
 
 // rowErrors collects what is wrong with a file, so that it is mended at once.
@@ -48,6 +54,8 @@ func (e *rowErrors) addf(line int, format string, args ...any) {
 	}
 	e.list = append(e.list, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
 }
+
+func (e *rowErrors) count() int { return len(e.list) + e.more }
 
 func (e *rowErrors) err() error {
 	if len(e.list) == 0 {
@@ -65,7 +73,9 @@ func (e *rowErrors) err() error {
 func readPeople(r io.Reader) ([]personRow, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxCSV+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the people: %w", err)
+		broken := fault.New(fault.Invalid, "the file couldn't be read to its end; nobody was imported")
+		broken.Err = err
+		return nil, broken
 	}
 	if len(data) > maxCSV {
 		return nil, fault.New(fault.TooLarge, "a file of people may have 64 MiB; nobody was imported")
@@ -87,7 +97,9 @@ func readPeople(r io.Reader) ([]personRow, error) {
 		return nil, fault.New(fault.Invalid, "the file should begin with a row of headings such as email,name,employee_id; nobody was imported")
 	}
 	var wrong rowErrors
-	checkHeadings(headings, &wrong)
+	if checkHeadings(headings, &wrong); len(wrong.list) > 0 {
+		return nil, wrong.err() // by wrong headings all rows are wrong
+	}
 	var rows []personRow
 	for {
 		record, err := reader.Read()
@@ -95,7 +107,7 @@ func readPeople(r io.Reader) ([]personRow, error) {
 			break
 		}
 		if bad, ok := errors.AsType[*csv.ParseError](err); ok {
-			wrong.addf(bad.StartLine, "%v", bad.Err)
+			wrong.addf(bad.StartLine, "a quote is missing, or there is one too many; what has a quote in it stands in quotes, and has it twice")
 			continue
 		}
 		if err != nil {
@@ -133,15 +145,15 @@ func checkHeadings(headings []string, wrong *rowErrors) {
 	seen := map[string]bool{}
 	key := false
 	for n, heading := range headings {
-		name, known := columnOf(heading)
-		if !known {
-			name = strings.TrimSpace(heading)
+		name, _ := columnOf(heading)
+		if letter, found := unseen(name); found {
+			wrong.addf(1, "the heading %d, %q, has the character U+%04X, which can't be seen; leave it out", n+1, name, letter)
 		}
 		if name != "" && seen[name] {
-			wrong.addf(1, "the heading %q is there twice", headings[n])
+			wrong.addf(1, "the heading %q is there twice", heading)
 		}
 		seen[name] = true
-		key = key || name == "email" || name == "employeeid" || name == "username"
+		key = key || name == byEmail || name == byEmployeeID || name == byUsername
 	}
 	if !key {
 		wrong.addf(1, "there must be a column email, employee_id or username")
@@ -150,24 +162,34 @@ func checkHeadings(headings []string, wrong *rowErrors) {
 
 func readPerson(line int, headings, record []string, wrong *rowErrors) personRow {
 	row := personRow{line: line, columns: map[string]string{}, profile: map[string]string{}}
+	before := wrong.count()
 	for n, heading := range headings {
 		name, known := columnOf(heading)
 		cell := strings.TrimSpace(record[n])
+		text := cell
+		if !known { // there, one may have lines
+			text = strings.Join(strings.Fields(cell), " ")
+		}
+		letter, hidden := unseen(text)
 		switch {
 		case len(cell) > maxField:
 			wrong.addf(line, "%s has %d bytes; is a quote missing?", heading, len(cell))
+		case known && len(cell) > maxValue:
+			wrong.addf(line, "%s has %d bytes; it may have %d", name, len(cell), maxValue)
+		case hidden:
+			wrong.addf(line, "%s has the character U+%04X, which can't be seen; leave it out", heading, letter)
 		case known:
 			row.columns[name] = cell
-		case strings.TrimSpace(heading) != "":
-			row.profile[strings.TrimSpace(heading)] = cell
+		case name != "":
+			row.profile[name] = cell
 		case cell != "":
 			wrong.addf(line, "field %d has no heading", n+1)
 		}
 	}
-	if row.columns["email"] == "" && row.columns["employeeid"] == "" && row.columns["username"] == "" {
+	if before == wrong.count() && row.columns[byEmail] == "" && row.columns[byEmployeeID] == "" && row.columns[byUsername] == "" {
 		wrong.addf(line, "it has no email, employee_id or username")
 	}
-	for _, name := range []string{"email", "manager"} {
+	for _, name := range []string{byEmail, "manager"} {
 		if value := row.columns[name]; value != "" && !looksLikeEmail(value) {
 			wrong.addf(line, "%s should be an e-mail address, and is %q", name, value)
 		}
@@ -193,7 +215,7 @@ func looksLikeEmail(text string) bool {
 
 // checkTwice finds rows that are of one person.
 func checkTwice(rows []personRow, wrong *rowErrors) {
-	for _, name := range []string{"employeeid", "email", "username"} {
+	for _, name := range []string{byEmployeeID, byEmail, byUsername} {
 		first := map[string]int{}
 		for _, row := range rows {
 			value := Fold(row.columns[name])

@@ -51,17 +51,26 @@ type book struct {
 
 // plan is what an import will write.
 type plan struct {
-	result  ImportResult
-	added   []Person
-	changed []Person
-	rekeyed map[string][]personKey // persons whose keys of the source are replaced
+	result ImportResult
+	steps  []step
+}
+
+// step is what an import will write of one person.
+type step struct {
+	person    Person
+	isNew     bool
+	isChanged bool
+	seen      time.Time // when one who is changed was changed before
+	rekeyed   bool
+	keys      []personKey // that the source knows one who is rekeyed by, sorted
+	rematched bool        // accounts will be matched otherwise
 }
 
 func newBook(source string, now time.Time) *book {
 	return &book{
 		source: source, now: now,
 		people: map[string]Person{}, keys: map[string]map[string][]personKey{}, owners: map[personKey][]string{},
-		plan: plan{rekeyed: map[string][]personKey{}}, touch: map[string]bool{},
+		touch: map[string]bool{},
 	}
 }
 
@@ -87,21 +96,29 @@ func (b *book) only(kind, text string) string {
 func (b *book) put(after Person, keys []personKey) {
 	before, known := b.people[after.ID]
 	b.touch[after.ID] = true
-	same := slices.Equal(b.keys[after.ID][b.source], keys)
-	if !same {
-		b.plan.rekeyed[after.ID] = keys
-	}
+	next := b.rekey(after, keys)
 	switch {
 	case !known:
-		after.CreatedAt, after.UpdatedAt = b.now, b.now
-		b.plan.added = append(b.plan.added, after)
+		next.isNew, next.person.CreatedAt, next.person.UpdatedAt = true, b.now, b.now
 		b.plan.result.Added++
-	case same && samePerson(before, after):
+	case !next.rekeyed && samePerson(before, after):
 		b.plan.result.Unchanged++
+		return
 	default:
-		after.UpdatedAt = b.now
-		b.plan.changed = append(b.plan.changed, after)
+		next.isChanged, next.seen, next.person.UpdatedAt = true, before.UpdatedAt, b.now
 		b.plan.result.Changed++
+	}
+	b.plan.steps = append(b.plan.steps, next)
+}
+
+// rekey is the step that lets these, sorted, be the keys that the source knows a
+// person by. No account is matched by a name.
+func (b *book) rekey(person Person, keys []personKey) step {
+	named := func(key personKey) bool { return key.kind == byName }
+	before := b.keys[person.ID][b.source]
+	return step{
+		person: person, keys: keys, rekeyed: !slices.Equal(before, keys),
+		rematched: !slices.Equal(slices.DeleteFunc(slices.Clone(before), named), slices.DeleteFunc(slices.Clone(keys), named)),
 	}
 }
 
@@ -130,7 +147,7 @@ func (b *book) importRows(rows []personRow) error {
 	}
 	emails := map[string]string{}
 	for n, row := range rows {
-		if email := Fold(row.columns["email"]); email != "" {
+		if email := Fold(row.columns[byEmail]); email != "" {
 			emails[email] = found[n]
 		}
 	}
@@ -154,27 +171,42 @@ func (b *book) importRows(rows []personRow) error {
 		}
 		after := row.onto(before, manager)
 		b.put(after, Keys{
-			Emails: []string{row.columns["email"]}, Usernames: []string{row.columns["username"]}, EmployeeIDs: []string{row.columns["employeeid"]},
+			Emails: b.said(row, after.ID, byEmail), Usernames: b.said(row, after.ID, byUsername), EmployeeIDs: b.said(row, after.ID, byEmployeeID),
 		}.all(after.Name))
 	}
 	return wrong.err()
 }
 
+// said is what files say that a person has of a kind of key: this one, or those
+// before where this one has no such column.
+func (b *book) said(row personRow, person, kind string) []string {
+	if value, there := row.columns[kind]; there {
+		return []string{value}
+	}
+	var values []string
+	for _, key := range b.keys[person][b.source] {
+		if key.kind == kind {
+			values = append(values, key.value)
+		}
+	}
+	return values
+}
+
 // personOf finds who a row is about; ” is somebody new.
 func (b *book) personOf(row personRow, wrong *rowErrors) string {
-	for _, by := range []struct{ column, kind string }{{"employeeid", byEmployeeID}, {"email", byEmail}, {"username", byUsername}} {
-		value := row.columns[by.column]
-		owners := slices.Clone(b.owners[personKey{by.kind, Fold(value)}])
-		if by.kind == byUsername { // directories have usernames of their own
+	for _, by := range []string{byEmployeeID, byEmail, byUsername} {
+		value := row.columns[by]
+		owners := slices.Clone(b.owners[personKey{by, Fold(value)}])
+		if by == byUsername { // directories have usernames of their own
 			owners = slices.DeleteFunc(owners, func(person string) bool { return b.people[person].Source != SourceCSV })
 		}
 		switch {
 		case value == "" || len(owners) == 0:
 			continue
 		case len(owners) > 1:
-			wrong.addf(row.line, "its %s %q is that of %d known people", by.column, value, len(owners))
-		case by.kind != byEmployeeID && differ(b.people[owners[0]].EmployeeID, row.columns["employeeid"]):
-			wrong.addf(row.line, "its %s %q is that of %s, who has the employee id %q", by.column, value, b.people[owners[0]].Name, b.people[owners[0]].EmployeeID)
+			wrong.addf(row.line, "its %s %q is that of %d known people", by, value, len(owners))
+		case by != byEmployeeID && differ(b.people[owners[0]].EmployeeID, row.columns[byEmployeeID]):
+			wrong.addf(row.line, "its %s %q is that of %s, who has the employee id %q", by, value, b.people[owners[0]].Name, b.people[owners[0]].EmployeeID)
 		}
 		return owners[0]
 	}
@@ -186,8 +218,8 @@ func differ(a, b string) bool { return a != "" && b != "" && Fold(a) != Fold(b) 
 // clashes finds keys of a row that somebody else has, and keeps: by these two
 // the accounts of one would be taken for the other's.
 func (b *book) clashes(row personRow, person string, lines map[string]int, wrong *rowErrors) {
-	for _, by := range []struct{ column, kind string }{{"employeeid", byEmployeeID}, {"email", byEmail}} {
-		key := personKey{by.kind, Fold(row.columns[by.column])}
+	for _, by := range []string{byEmployeeID, byEmail} {
+		key := personKey{by, Fold(row.columns[by])}
 		for _, owner := range b.owners[key] {
 			if owner == person {
 				continue
@@ -197,27 +229,32 @@ func (b *book) clashes(row personRow, person string, lines map[string]int, wrong
 				keeps = keeps || source != b.source && slices.Contains(keys, key)
 			}
 			if keeps {
-				wrong.addf(row.line, "its %s %q is that of %s too", by.column, row.columns[by.column], b.people[owner].Name)
+				wrong.addf(row.line, "its %s %q is that of %s too", by, row.columns[by], b.people[owner].Name)
 			}
 		}
 	}
 }
 
+// undirected reports whether no directory tells of a person: files have the say.
+func (p Person) undirected() bool {
+	return p.Source == "" || p.Source == SourceCSV || p.Source == SourceManual
+}
+
 // onto is a person as a row says. Whom a directory tells of, the file adds to: it
 // empties nothing, and whether they are enabled is for the directory to say.
 func (r personRow) onto(p Person, manager string) Person {
-	own := p.Source == SourceCSV
+	own := p.undirected()
 	set := func(column string, field *string) {
 		if value, there := r.columns[column]; there && (own || value != "") {
 			*field = value
 		}
 	}
-	set("email", &p.Email)
-	set("username", &p.Username)
-	set("employeeid", &p.EmployeeID)
+	set(byEmail, &p.Email)
+	set(byUsername, &p.Username)
+	set(byEmployeeID, &p.EmployeeID)
 	set("department", &p.Department)
-	set("jobtitle", &p.JobTitle)
-	set("name", &p.Name)
+	set("job_title", &p.JobTitle)
+	set(byName, &p.Name)
 	if p.Name == "" {
 		p.Name = firstOf(p.Email, p.Username, p.EmployeeID)
 	}
@@ -335,7 +372,7 @@ func (b *book) sameAs(d DirectoryPerson, taken map[string]bool) string {
 // onto is a person as their directory says. The directory to which they belong
 // overwrites what it knows; another one only adds what is missing.
 func (d DirectoryPerson) onto(p Person, source, manager string) Person {
-	if p.Source == "" || p.Source == SourceCSV || p.Status == Deleted {
+	if p.undirected() || p.Status == Deleted {
 		p.Source, p.ExternalID = source, d.ExternalID
 	}
 	own := p.Source == source
@@ -380,11 +417,12 @@ func (b *book) retire() {
 		gone := b.people[person]
 		switch {
 		case gone.Source == b.source && gone.Status != Deleted:
-			gone.Status, gone.UpdatedAt = Deleted, b.now
-			b.plan.changed = append(b.plan.changed, gone)
+			next := step{person: gone, isChanged: true, seen: gone.UpdatedAt}
+			next.person.Status, next.person.UpdatedAt = Deleted, b.now
+			b.plan.steps = append(b.plan.steps, next)
 			b.plan.result.Gone++
 		case gone.Source != b.source && len(b.keys[person][b.source]) > 0:
-			b.plan.rekeyed[person] = nil
+			b.plan.steps = append(b.plan.steps, b.rekey(gone, nil))
 		}
 	}
 }

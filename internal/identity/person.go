@@ -1,10 +1,16 @@
 package identity
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
+
+	"airlock/internal/base/fault"
+	"airlock/internal/base/id"
 )
 
 // The kinds of person.
@@ -190,4 +196,80 @@ func (k Keys) owner(found map[personKey][]string, broad bool) Owner {
 		}
 	}
 	return Owner{}
+}
+
+// unseen finds the first character of a text that a reader doesn't see: a control
+// or format character, such as one that turns the direction of what follows, a
+// separator of lines, a filler. What has one looks like something that it isn't.
+func unseen(text string) (rune, bool) {
+	for _, letter := range text {
+		if hidden(letter) {
+			return letter, true
+		}
+	}
+	return 0, false
+}
+
+func hidden(letter rune) bool {
+	return unicode.In(letter, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point)
+}
+
+// Line is a text of one line that somebody typed, as it is kept: without blanks
+// around it, and with single ones within. What has characters that can't be seen,
+// or more than so many bytes, is Invalid; what is what the error calls it.
+func Line(what, text string, most int) (string, error) {
+	text = strings.TrimSpace(text)
+	if !utf8.ValidString(text) {
+		return "", fault.New(fault.Invalid, "%s isn't UTF-8 text", what)
+	}
+	if letter, found := unseen(text); found {
+		return "", fault.New(fault.Invalid, "%s %s has the character U+%04X, which can't be seen; leave it out", what, quoted(text), letter)
+	}
+	if text = strings.Join(strings.Fields(text), " "); len(text) > most {
+		return "", fault.New(fault.Invalid, "%s has %d bytes, and may have %d: %s", what, len(text), most, quoted(text))
+	}
+	return text, nil
+}
+
+// Name is a Line that somebody gives something as its name: "an app", "a connector".
+// There must be one, and it mustn't look like an id.
+func Name(of, text string) (string, error) {
+	name, err := Line("the name of "+of, text, 200)
+	if known, ours := errors.AsType[*fault.Error](err); ours {
+		return "", known.At("name")
+	}
+	switch {
+	case name == "":
+		return "", fault.New(fault.Invalid, "%s needs a name", of).At("name")
+	case id.Valid(name):
+		return "", fault.New(fault.Invalid, "the name of %s can't be %q: that looks like an id", of, name).At("name")
+	}
+	return name, nil
+}
+
+// Shown makes a Line of a text that nobody here typed, such as a connector's name
+// for something: what can't be seen is left out, and what is too long is cut.
+func Shown(text string, most int) string {
+	text = strings.Map(func(letter rune) rune {
+		switch {
+		case unicode.IsSpace(letter):
+			return ' '
+		case hidden(letter):
+			return -1
+		}
+		return letter
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	if text = strings.Join(strings.Fields(text), " "); len(text) > most {
+		text = strings.ToValidUTF8(text[:most-len("…")], "") + "…"
+	}
+	return text
+}
+
+// quoted quotes a text for an error, the beginning of a long one.
+func quoted(text string) string {
+	const most = 60
+	if len(text) > most {
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(text[:most], ""))
+	}
+	return fmt.Sprintf("%q", text)
 }

@@ -3,9 +3,11 @@ package identity
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +18,7 @@ import (
 	"airlock/internal/base/db"
 	"airlock/internal/base/db/dbtest"
 	"airlock/internal/base/fault"
+	"airlock/internal/base/id"
 )
 
 func TestFoldMakesCaseAndSpaceEqual(t *testing.T) {
@@ -157,7 +160,7 @@ func TestAFileWithAWrongRowChangesNothing(t *testing.T) {
 		"fields":          {"email,name\na@example.com\n\nb@example.com,B,C\n", []string{"line 2: it has 1 fields, and the headings are 2", "line 4: it has 3 fields"}},
 		"quotes":          {"email,name\n\"a@example.com,A\nb@example.com,\"B\"\n", []string{"line 2: "}},
 		"values":          {"email,status,kind,manager\nnobody,gone,robot,someone\n,enabled,human,\n", []string{`line 2: email should be an e-mail address, and is "nobody"`, `line 2: status should be enabled, disabled, deleted, and is "gone"`, `line 2: kind should be human, service, system, and is "robot"`, "line 2: manager should be", "line 3: it has no email, employee_id or username"}},
-		"the same twice":  {"email,username,employee_id\na@example.com,a,1\nA@EXAMPLE.com,A,1\n", []string{`line 3: its employeeid "1" is that of line 2 too`, `line 3: its email "A@EXAMPLE.com" is that of line 2 too`, `line 3: its username "A" is that of line 2 too`}},
+		"the same twice":  {"email,username,employee_id\na@example.com,a,1\nA@EXAMPLE.com,A,1\n", []string{`line 3: its employee_id "1" is that of line 2 too`, `line 3: its email "A@EXAMPLE.com" is that of line 2 too`, `line 3: its username "A" is that of line 2 too`}},
 		"manager":         {"email,manager\nx@example.com,nobody@example.com\ny@example.com,Y@example.com\n", []string{`line 2: its manager "nobody@example.com" is neither`, "line 3: its manager is the person themself"}},
 		"two of one":      {"email,employee_id\nx@example.com,E1\nada@example.com,\n", []string{"line 3: it is about Ada, as line 2 is"}},
 		"other's number":  {"email,employee_id\nada@example.com,E9\n", []string{`line 2: its email "ada@example.com" is that of Ada, who has the employee id "E1"`}},
@@ -222,16 +225,16 @@ func FuzzReadPeople(f *testing.F) {
 func (s site) directory(t testing.TB, source string, list ...DirectoryPerson) (result ImportResult) {
 	t.Helper()
 	s.clock.Advance(time.Minute)
-	differs, err := s.DirectoryDiffers(t.Context(), s.db, source, list)
+	noted := ImportResult{}
+	result, err := s.ReadDirectory(t.Context(), source, list, func(_ context.Context, _ *db.Tx, result ImportResult) error {
+		noted = result
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.write(t, func(ctx context.Context, tx *db.Tx) (err error) {
-		result, err = s.UpsertFromDirectory(ctx, tx, source, list)
-		return err
-	})
-	if !differs && result != (ImportResult{Unchanged: result.Unchanged}) {
-		t.Errorf("nothing was to change, and %+v did", result)
+	if result != noted && result != (ImportResult{Unchanged: result.Unchanged}) {
+		t.Errorf("%+v was noted, not %+v", noted, result)
 	}
 	return result
 }
@@ -462,15 +465,15 @@ func BenchmarkMatch(b *testing.B) {
 }
 
 // The directory tells what it told before.
-func BenchmarkDirectoryDiffers(b *testing.B) {
+func BenchmarkReadDirectoryAgain(b *testing.B) {
 	for _, engine := range []db.Engine{db.SQLite, db.Postgres} {
 		b.Run(string(engine), func(b *testing.B) {
 			s := newSite(b, dbtest.Open(b, engine))
 			list := crowd(10_000)
 			s.directory(b, "okta", list...)
 			for b.Loop() {
-				if differs, err := s.DirectoryDiffers(b.Context(), s.db, "okta", list); differs || err != nil {
-					b.Fatal(differs, err)
+				if result := s.directory(b, "okta", list...); result.Unchanged != len(list) {
+					b.Fatal(result)
 				}
 			}
 		})
@@ -483,4 +486,297 @@ func crowd(size int) (list []DirectoryPerson) {
 		list = append(list, DirectoryPerson{ExternalID: name, Name: name, Emails: []string{name + "@example.com"}, Usernames: []string{name}, EmployeeIDs: []string{name}})
 	}
 	return list
+}
+
+func TestWhatCannotBeSeenIsInNoName(t *testing.T) {
+	long := strings.Repeat("é", 101)
+	for text, want := range map[string]string{
+		"  Größe \u00a0 und\u3000Weite ": "Größe und Weite", "日本 👍\ufe0f": "日本 👍\ufe0f", "\tx\n": "x",
+		"":               "error: an app needs a name",
+		" \u00a0":        "error: an app needs a name",
+		"a\x1b[31m":      `error: the name of an app "a\x1b[31m" has the character U+001B, which can't be seen; leave it out`,
+		"a\nb":           `error: the name of an app "a\nb" has the character U+000A`,
+		"a\u200bb":       "U+200B",
+		"a\u202eb":       "U+202E",
+		"a\u2028b":       "U+2028",
+		"a\u2029b":       "U+2029",
+		"a\u3164":        "U+3164",
+		"\U000e0041":     "U+E0041",
+		"a\xff":          "error: the name of an app isn't UTF-8 text",
+		long:             "error: the name of an app has 202 bytes, and may have 200: \"" + strings.Repeat("é", 30) + "\"…",
+		id.New():         "looks like an id",
+		"' OR '1'='1":    "' OR '1'='1",
+		"=cmd|'/C x'!A0": "=cmd|'/C x'!A0",
+	} {
+		got, err := Name("an app", text)
+		if err != nil {
+			got = "error: " + err.Error()
+			if known, ours := errors.AsType[*fault.Error](err); !ours || known.Code != fault.Invalid || known.Field != "name" {
+				t.Errorf("%q: %#v", text, err)
+			}
+		}
+		if got != want && (err == nil || !strings.Contains(got, want)) {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+	if got, want := Shown(" a\x1b[2J\u202eb\r\nc\xff "+strings.Repeat("é", 10), 20), "a[2Jb c\uFFFD ééé…"; got != want {
+		t.Errorf("shown as %q", got)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.String().Draw(t, "text")
+		shown := Shown(text, 50)
+		if line, err := Line("it", shown, 50); err != nil || line != shown {
+			t.Fatalf("%q is shown as %q, which isn't a line: %v", text, shown, err)
+		}
+	})
+}
+
+func TestAFileOfPeopleHasNothingHiddenInIt(t *testing.T) {
+	s := newSite(t, dbtest.Open(t, db.SQLite))
+	for text, want := range map[string]string{
+		"email,name\na@example.com,A\u200bda\n":                            "line 2: name has the character U+200B, which can't be seen; leave it out",
+		"email,Name\na@example.com,\"Ada\nLovelace\"\n":                    "line 2: Name has the character U+000A",
+		"email\na@example.com\nb\u202e@example.com\n":                      "line 3: email has the character U+202E",
+		"email,notes\na@example.com,\x1b]0;x\n":                            "line 2: notes has the character U+001B",
+		"email,no\u200btes\na@example.com,x\n":                             `line 1: the heading 2, "no\u200btes", has the character U+200B`,
+		"email,username\na@example.com," + strings.Repeat("x", 321) + "\n": "line 2: username has 321 bytes; it may have 320",
+		"email,name\na@example.com,A\"da\n":                                "line 2: a quote is missing, or there is one too many",
+	} {
+		_, err := s.ImportPeople(t.Context(), Operator(), strings.NewReader(text))
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nobody was imported") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	_, err := s.ImportPeople(t.Context(), Operator(), iotest.ErrReader(errors.New("read /etc: is a directory")))
+	if !fault.Is(err, fault.Invalid) || strings.Contains(err.Error(), "/etc") || !strings.Contains(err.Error(), "nobody was imported") {
+		t.Error(err)
+	}
+	if len(s.people(t)) != 0 {
+		t.Error(s.people(t))
+	}
+	s.mustImport(t, "email,notes\na@example.com,\"two\nlines\"\n")
+	if got := s.people(t)[0].Profile["notes"]; got != "two\nlines" {
+		t.Error(got)
+	}
+}
+
+// matched is whose accounts with some keys are.
+func (s site) matched(t testing.TB, keys Keys) string {
+	t.Helper()
+	person, _, err := s.Match(t.Context(), s.db, keys, true)
+	if err != nil || person == "" {
+		return fmt.Sprint("nobody ", err)
+	}
+	found, err := s.ByID(t.Context(), s.db, person)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found.Name
+}
+
+func TestAColumnThatIsNotThereTakesNoKey(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		s.mustImport(t, "email,name,username,employee_id\nada@example.com,Ada,countess,E1\n")
+		s.mustImport(t, "email,department\nada@example.com,Analysis\n")
+		for _, keys := range []Keys{{Usernames: []string{"countess"}}, {EmployeeIDs: []string{"e1"}}, {Emails: []string{"ada@example.com"}}} {
+			if got := s.matched(t, keys); got != "Ada" {
+				t.Errorf("%v is %s", keys, got)
+			}
+		}
+		s.mustImport(t, "email,username\nada@example.com,\n")
+		if got := s.matched(t, Keys{Usernames: []string{"countess"}}); got != "nobody <nil>" {
+			t.Errorf("an empty cell left the username to %s", got)
+		}
+	})
+}
+
+func TestOnlyWhatAccountsAreMatchedByCallsForThat(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		calls := 0
+		s.PeopleChanged = func(context.Context, *db.Tx) error {
+			calls++
+			return nil
+		}
+		ada := DirectoryPerson{ExternalID: "u1", Name: "Ada", Emails: []string{"ada@okta.example"}, EmployeeIDs: []string{"E1"}}
+		for _, test := range []struct {
+			what string
+			do   func()
+			want int
+		}{
+			{"a new person", func() { s.mustImport(t, "email,name,employee_id,status\nada@example.com,Ada,E1,\n") }, 1},
+			{"the same", func() { s.mustImport(t, "email,name,employee_id,status\nada@example.com,Ada,E1,\n") }, 0},
+			{"a name, a status", func() { s.mustImport(t, "email,name,employee_id,status\nada@example.com,Ada L.,E1,disabled\n") }, 0},
+			{"an e-mail", func() { s.mustImport(t, "email,employee_id\nada@new.example,E1\n") }, 1},
+			{"a directory", func() { s.directory(t, "okta", ada) }, 1},
+			{"the same directory", func() { s.directory(t, "okta", ada) }, 0},
+			{"another job", func() { ada.JobTitle = "Countess"; s.directory(t, "okta", ada) }, 0},
+			{"a preview", func() {
+				if _, err := s.PreviewPeople(t.Context(), Operator(), strings.NewReader("email\nbob@example.com\n")); err != nil {
+					t.Fatal(err)
+				}
+			}, 0},
+			{"another directory's e-mail", func() {
+				s.directory(t, "ad", DirectoryPerson{ExternalID: "a", EmployeeIDs: []string{"E1"}, Emails: []string{"ada@ad.example"}})
+			}, 1},
+			{"that it is gone there", func() { s.directory(t, "ad") }, 1},
+		} {
+			calls = 0
+			if test.do(); calls != test.want {
+				t.Errorf("%s: called %d times, not %d", test.what, calls, test.want)
+			}
+		}
+		s.PeopleChanged = func(context.Context, *db.Tx) error { return errors.New("no") }
+		if _, err := s.ImportPeople(t.Context(), Operator(), strings.NewReader("email\nbob@example.com\n")); err == nil {
+			t.Error("imported, though the call failed")
+		}
+		if len(s.people(t)) != 1 {
+			t.Error("a person was added without the call")
+		}
+	})
+}
+
+// A directory that is read in many transactions, the last of which fails, is read
+// to its end by the next run.
+func TestADirectoryIsReadOnWhereItWasLeft(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		list := crowd(3*somePeople + 10)
+		calls, broken := 0, true
+		s.PeopleChanged = func(context.Context, *db.Tx) error {
+			if calls++; broken && calls > 2 {
+				return errors.New("the power went")
+			}
+			return nil
+		}
+		notes := 0
+		read := func() (ImportResult, error) {
+			return s.ReadDirectory(t.Context(), "okta", list, func(context.Context, *db.Tx, ImportResult) error {
+				notes++
+				return nil
+			})
+		}
+		if _, err := read(); err == nil {
+			t.Fatal("it didn't break")
+		}
+		count, err := s.CountDirectory(t.Context(), d, "okta")
+		if err != nil || count != 2*somePeople {
+			t.Fatal(count, err)
+		}
+		broken, calls = false, 0
+		result, err := read()
+		if err != nil || result != (ImportResult{Added: somePeople + 10, Unchanged: 2 * somePeople}) {
+			t.Fatal(result, err)
+		}
+		if notes != 2 || calls != 2 {
+			t.Errorf("noted %d times, and %d calls", notes, calls)
+		}
+	})
+}
+
+// Who was added since an import was planned isn't added by it again.
+func TestPeopleWhoChangeMeanwhileArePlannedAnew(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		s.mustImport(t, "email,name\nbob@example.com,Bob\n")
+		meanwhile := []string{"email,name\nada@example.com,Ada\n", "email,department\nbob@example.com,Works\n"}
+		err := s.planned(t.Context(), "okta", func(b *book) error {
+			b.importDirectory([]DirectoryPerson{{ExternalID: "1", Emails: []string{"ada@example.com"}}, {ExternalID: "2", Emails: []string{"bob@example.com"}, JobTitle: "Builder"}})
+			if len(meanwhile) > 0 {
+				s.clock.Advance(time.Second)
+				s.mustImport(t, meanwhile[0])
+				meanwhile = meanwhile[1:]
+			}
+			return s.part(t.Context(), b, b.plan.steps, func(context.Context, *db.Tx) error { return nil })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := s.people(t)
+		if len(got) != 2 || got[0].Source != "okta" || got[1].Department != "Works" || got[1].JobTitle != "Builder" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestFilesAndDirectoriesHaveTheSayOverWhomAnAdministratorMade(t *testing.T) {
+	s := newSite(t, dbtest.Open(t, db.SQLite))
+	s.write(t, func(ctx context.Context, tx *db.Tx) error {
+		keys := Keys{Emails: []string{"ada@example.com"}}.all("Ada")
+		return insertPerson(ctx, tx, Person{ID: id.New(), Name: "Ada", Email: "ada@example.com", Kind: Human, Status: Enabled, Source: SourceManual, CreatedAt: s.clock.Now(), UpdatedAt: s.clock.Now()}, keys)
+	})
+	if result := s.mustImport(t, "email,status,username\nada@example.com,disabled,ada\n"); result != (ImportResult{Changed: 1}) {
+		t.Error(result)
+	}
+	if got := s.people(t)[0]; got.Status != Disabled || got.Username != "ada" {
+		t.Errorf("%+v", got)
+	}
+	s.directory(t, "okta", DirectoryPerson{ExternalID: "u1", Emails: []string{"ada@example.com"}, Status: Enabled})
+	if got := s.people(t); len(got) != 1 || got[0].Status != Enabled || got[0].Source != "okta" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhomADirectoryToldOfStayWithoutIt(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		s.mustImport(t, "email,name,employee_id\nada@example.com,Ada,E1\n")
+		ada := DirectoryPerson{ExternalID: "u1", Name: "Ada", Emails: []string{"ada@example.com", "countess@example.com"}, Status: Enabled}
+		s.directory(t, "okta", ada, DirectoryPerson{ExternalID: "u2", Name: "Bob", Usernames: []string{"bob"}})
+		s.directory(t, "ad", DirectoryPerson{ExternalID: "a1", Emails: []string{"ada@example.com"}, Usernames: []string{"lovelace"}}, DirectoryPerson{ExternalID: "a2", Name: "Eve"})
+		for range 2 {
+			if err := s.LeaveDirectory(t.Context(), "okta"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.LeaveDirectory(t.Context(), "ad"); err != nil {
+			t.Fatal(err)
+		}
+		for _, person := range s.people(t) {
+			if person.Source != SourceCSV || person.ExternalID != "" || person.Status != Enabled {
+				t.Errorf("%+v", person)
+			}
+		}
+		for _, keys := range []Keys{{Emails: []string{"countess@example.com"}}, {Usernames: []string{"lovelace"}}, {EmployeeIDs: []string{"E1"}}} {
+			if got := s.matched(t, keys); got != "Ada" {
+				t.Errorf("%v is %s", keys, got)
+			}
+		}
+		// A file has the say now, and so has the next directory.
+		s.mustImport(t, "username,status\nbob,disabled\n")
+		if got := s.people(t)[1]; got.Name != "Bob" || got.Status != Disabled {
+			t.Error(got)
+		}
+		if result := s.directory(t, "entra", ada); result != (ImportResult{Changed: 1}) {
+			t.Error(result)
+		}
+	})
+}
+
+// The longest that others wait while 100,000 people are written.
+func BenchmarkManyPeople(b *testing.B) {
+	for _, engine := range []db.Engine{db.SQLite, db.Postgres} {
+		b.Run(string(engine), func(b *testing.B) {
+			var longest time.Duration
+			for b.Loop() {
+				d := dbtest.Open(b, engine)
+				d.Observe(func(held time.Duration) { longest = max(longest, held) })
+				s := newSite(b, d)
+				start := time.Now()
+				s.directory(b, "okta", crowd(100_000)...)
+				b.ReportMetric(float64(longest.Milliseconds()), "ms/longest-directory")
+				b.ReportMetric(time.Since(start).Seconds(), "s/directory")
+				var text strings.Builder
+				text.WriteString("username,email,employee_id,name,department\n")
+				for n := range 100_000 {
+					fmt.Fprintf(&text, "c%d,c%d@example.org,c%d,c%d,x\n", n, n, n, n)
+				}
+				longest, start = 0, time.Now()
+				s.mustImport(b, text.String())
+				b.ReportMetric(float64(longest.Milliseconds()), "ms/longest-file")
+				b.ReportMetric(time.Since(start).Seconds(), "s/file")
+			}
+		})
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,10 @@ type Service struct {
 	vault *seal.Vault
 	live  *live.Hub
 	clock clock.Clock
+
+	// PeopleChanged is called in a transaction after which accounts may be other
+	// people's: set before the first, by whoever matches them; or nil.
+	PeopleChanged func(ctx context.Context, tx *db.Tx) error
 
 	keyed    sync.Mutex
 	tokenKey ed25519.PrivateKey // once it was needed; guarded by keyed
@@ -192,12 +197,31 @@ func (s *Service) Sweep(ctx context.Context) error {
 	return nil
 }
 
-// ImportPeople takes people from a file of CSV: one heading row; the columns
-// email, name, username, employee_id, department, job_title, manager (an
-// e-mail), status (enabled, disabled, deleted) and kind (human, service,
-// system), all others go into the profile. A row changes the person with its employee id, else
-// its e-mail, else its username. If one row is wrong, nothing is changed, and
-// the error names each wrong line. Who isn't in the file stays as they are.
+// ImportPeople takes people from a file of CSV in UTF-8: a row of headings, then
+// one person a row, separated by commas or semicolons. Headings count in any case,
+// and with spaces, hyphens, underscores or without.
+//
+//	email         an e-mail address
+//	username      a login
+//	employee_id   each row has one of these three
+//	name          else the e-mail, username or employee id
+//	department, job_title
+//	manager       the e-mail of somebody in the file, or known
+//	status        enabled, disabled or deleted; a new person is enabled
+//	kind          human, service or system; a new person is human
+//
+// All other columns go into the profile, by their headings. A row is about the
+// person with its employee id, else its e-mail, else its username (of people from
+// files); about somebody new if nobody has one. What a column says replaces what
+// was known; an empty cell empties it, but for name, status and kind; a column
+// that the file doesn't have changes nothing, nor is anybody changed who isn't in
+// the file: one who left is a row with the status deleted.
+//
+// Whom a directory tells of, the file adds to: its empty cells and its status
+// count for nothing, and what the directory says takes the place of what the file
+// says whenever it is read.
+//
+// If one row is wrong, nothing is changed, and the error names each wrong line.
 func (s *Service) ImportPeople(ctx context.Context, actor Actor, file io.Reader) (ImportResult, error) {
 	return s.importPeople(ctx, actor, file, false)
 }
@@ -216,38 +240,20 @@ func (s *Service) importPeople(ctx context.Context, actor Actor, file io.Reader,
 	if err != nil {
 		return ImportResult{}, err
 	}
-	if preview {
-		b, err := readBook(ctx, s.db, SourceCSV, s.clock.Now())
-		if err != nil {
-			return ImportResult{}, fmt.Errorf("read the people: %w", err)
-		}
-		if err := b.importRows(rows); err != nil {
-			return ImportResult{}, err
-		}
-		return b.plan.result, nil
-	}
 	var result ImportResult
-	err = s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
-		b, err := readBook(ctx, tx, SourceCSV, s.clock.Now())
-		if err != nil {
+	err = s.planned(ctx, SourceCSV, func(b *book) error {
+		err := b.importRows(rows)
+		if result = b.plan.result; err != nil || preview {
 			return err
 		}
-		if err := b.importRows(rows); err != nil {
-			return err
-		}
-		if err := writePlan(ctx, tx, SourceCSV, b.plan); err != nil {
-			return err
-		}
-		result = b.plan.result
-		if err := s.live.Publish(ctx, tx, TopicPeople); err != nil {
-			return err
-		}
-		return s.audit.Append(ctx, tx, audit.Event{
-			Actor: actor, Action: "people.imported", Object: audit.Object{Kind: "people", ID: SourceCSV, Name: "people"},
-			Detail: struct {
-				ImportResult
-				SHA256 string `json:"sha256"`
-			}{result, hex.EncodeToString(hash.Sum(nil))},
+		return s.part(ctx, b, b.plan.steps, func(ctx context.Context, tx *db.Tx) error {
+			return s.audit.Append(ctx, tx, audit.Event{
+				Actor: actor, Action: "people.imported", Object: audit.Object{Kind: "people", ID: SourceCSV, Name: "people"},
+				Detail: struct {
+					ImportResult
+					SHA256 string `json:"sha256"`
+				}{result, hex.EncodeToString(hash.Sum(nil))},
+			})
 		})
 	})
 	if err != nil {
@@ -256,34 +262,107 @@ func (s *Service) importPeople(ctx context.Context, actor Actor, file io.Reader,
 	return result, nil
 }
 
-// UpsertFromDirectory takes all people that a directory's app has. Who isn't
-// listed any more is marked deleted, and stays on record. One known from a file, or who
-// left another directory, becomes this directory's, if an employee id or e-mail
-// is theirs alone. Whoever asks writes the audit event.
-func (s *Service) UpsertFromDirectory(ctx context.Context, tx *db.Tx, source string, list []DirectoryPerson) (ImportResult, error) {
-	b, err := readBook(ctx, tx, source, s.clock.Now())
-	if err != nil {
-		return ImportResult{}, fmt.Errorf("read the people: %w", err)
+// planned plans an import by all people, and has it carried out: again if they
+// were changed by somebody else meanwhile.
+func (s *Service) planned(ctx context.Context, source string, carryOut func(b *book) error) error {
+	for attempt := 1; ; attempt++ {
+		var b *book
+		err := s.db.Read(ctx, func(q *db.Snapshot) (err error) {
+			b, err = readBook(ctx, q, source, s.clock.Now())
+			return err
+		})
+		if err == nil {
+			err = carryOut(b)
+		}
+		if attempt == 5 || !errors.Is(err, errMeanwhile) {
+			return err
+		}
 	}
-	b.importDirectory(list)
-	if err := writePlan(ctx, tx, source, b.plan); err != nil {
-		return ImportResult{}, fmt.Errorf("keep the people of a directory: %w", err)
-	}
-	if b.plan.result.Added+b.plan.result.Changed+b.plan.result.Gone > 0 {
-		err = s.live.Publish(ctx, tx, TopicPeople)
-	}
-	return b.plan.result, err
 }
 
-// DirectoryDiffers says whether UpsertFromDirectory would change anything. It
-// reads all people, so one asks it before the transaction, which then needn't be.
-func (s *Service) DirectoryDiffers(ctx context.Context, q db.Querier, source string, list []DirectoryPerson) (bool, error) {
-	b, err := readBook(ctx, q, source, s.clock.Now())
-	if err != nil {
-		return false, fmt.Errorf("read the people: %w", err)
+// part carries out some steps of a plan in a transaction, with something else.
+func (s *Service) part(ctx context.Context, b *book, steps []step, also func(ctx context.Context, tx *db.Tx) error) error {
+	return s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := b.write(ctx, tx, steps); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(steps, func(s step) bool { return s.rematched }) {
+			if err := s.peopleChanged(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if err := also(ctx, tx); err != nil || len(steps) == 0 {
+			return err
+		}
+		return s.live.Publish(ctx, tx, TopicPeople)
+	})
+}
+
+// peopleChanged says that accounts may be other people's after a transaction.
+func (s *Service) peopleChanged(ctx context.Context, tx *db.Tx) error {
+	if s.PeopleChanged == nil {
+		return nil
 	}
-	b.importDirectory(list)
-	return len(b.plan.added)+len(b.plan.changed)+len(b.plan.rekeyed) > 0, nil
+	return s.PeopleChanged(ctx, tx)
+}
+
+const (
+	somePeople = 250    // whom one transaction of a directory writes
+	manyPeople = 10_000 // after whom the database looks at its tables anew
+)
+
+// ReadDirectory takes all people that a directory's app has. Who isn't listed any
+// more is marked deleted, and stays on record. One known from a file, or who left
+// another directory, becomes this directory's, if an employee id or e-mail is
+// theirs alone. It writes in short transactions, the first of which writes the
+// audit event of whoever asks; if it fails between two, the next run goes on.
+func (s *Service) ReadDirectory(ctx context.Context, source string, list []DirectoryPerson, note func(ctx context.Context, tx *db.Tx, result ImportResult) error) (result ImportResult, err error) {
+	err = s.planned(ctx, source, func(b *book) error {
+		b.importDirectory(list)
+		result = b.plan.result
+		done := 0
+		for steps := range slices.Chunk(b.plan.steps, somePeople) {
+			err := s.part(ctx, b, steps, func(ctx context.Context, tx *db.Tx) error {
+				if done > 0 {
+					return nil
+				}
+				return note(ctx, tx, result)
+			})
+			done += len(steps)
+			// Soon, for the parts that follow, and last, for whoever looks for people.
+			if err == nil && len(b.plan.steps) >= manyPeople && (done == manyPeople || done == len(b.plan.steps)) {
+				err = s.db.Write(ctx, analyze)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return ImportResult{}, fmt.Errorf("keep the people of a directory: %w", err)
+	}
+	return result, nil
+}
+
+// CountDirectory counts whom a directory tells of.
+func (s *Service) CountDirectory(ctx context.Context, q db.Querier, source string) (int64, error) {
+	return db.Value[int64](ctx, q, "SELECT COUNT(*) FROM person WHERE source = $1", source)
+}
+
+// LeaveDirectory lets people stay as a directory told of them last that is no
+// more: from then on they are as if a file had brought them.
+func (s *Service) LeaveDirectory(ctx context.Context, source string) error {
+	persons, err := ofDirectory(ctx, s.db, source)
+	for some := range slices.Chunk(persons, somePeople) {
+		if err == nil {
+			err = s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error { return release(ctx, tx, source, some, s.clock.Now()) })
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("let the people of a directory stay: %w", err)
+	}
+	return nil
 }
 
 // Owner is whose an account is (""), and by what that was found: a word that is

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"airlock/internal/base/db"
+	"airlock/internal/base/fault"
 )
 
 // insertClient keeps a client; false says that its id is taken.
@@ -167,35 +168,64 @@ func readBook(ctx context.Context, q db.Querier, source string, now time.Time) (
 	return b, nil
 }
 
-// writePlan carries out what an import planned.
-func writePlan(ctx context.Context, tx *db.Tx, source string, p plan) error {
-	rows := make([][]any, len(p.added))
-	for n, person := range p.added {
-		rows[n] = personValues(person)
+// errMeanwhile says that what an import was planned by has changed since.
+var errMeanwhile = fault.New(fault.Unavailable, "people were changed by somebody else meanwhile; try again")
+
+// check fails with errMeanwhile if somebody whom the book doesn't know has an
+// e-mail or employee id that a step gives.
+func (b *book) check(ctx context.Context, q db.Querier, steps []step) error {
+	var keys []personKey
+	for _, s := range steps {
+		for _, key := range s.keys {
+			if s.rekeyed && (key.kind == byEmail || key.kind == byEmployeeID) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	found, err := peopleByKeys(ctx, q, keys)
+	if err != nil {
+		return err
+	}
+	for _, persons := range found {
+		for _, person := range persons {
+			if _, known := b.people[person]; !known && !b.touch[person] {
+				return errMeanwhile
+			}
+		}
+	}
+	return nil
+}
+
+// write carries out steps of the plan, or fails with errMeanwhile.
+func (b *book) write(ctx context.Context, tx *db.Tx, steps []step) error {
+	if err := b.check(ctx, tx, steps); err != nil {
+		return err
+	}
+	var rows, keys [][]any
+	for _, s := range steps {
+		switch {
+		case s.isNew:
+			rows = append(rows, personValues(s.person))
+		case s.isChanged:
+			if err := updatePerson(ctx, tx, s.person, s.seen); err != nil {
+				return err
+			}
+		}
+		if !s.rekeyed {
+			continue
+		}
+		if len(b.keys[s.person.ID][b.source]) > 0 {
+			if _, err := tx.Exec(ctx, "DELETE FROM person_key WHERE person_id = $1 AND source = $2", s.person.ID, b.source); err != nil {
+				return err
+			}
+		}
+		for _, key := range s.keys {
+			keys = append(keys, []any{key.kind, key.value, s.person.ID, b.source})
+		}
 	}
 	for chunk := range slices.Chunk(rows, 1000) {
 		if err := tx.Insert(ctx, "person", personColumnNames, chunk); err != nil {
 			return err
-		}
-	}
-	for _, person := range p.changed {
-		if err := updatePerson(ctx, tx, person); err != nil {
-			return err
-		}
-	}
-	added := map[string]bool{}
-	for _, person := range p.added {
-		added[person.ID] = true
-	}
-	var keys [][]any
-	for person, list := range p.rekeyed {
-		if !added[person] {
-			if _, err := tx.Exec(ctx, "DELETE FROM person_key WHERE person_id = $1 AND source = $2", person, source); err != nil {
-				return err
-			}
-		}
-		for _, key := range list {
-			keys = append(keys, []any{key.kind, key.value, person, source})
 		}
 	}
 	for chunk := range slices.Chunk(keys, 1000) {
@@ -206,12 +236,54 @@ func writePlan(ctx context.Context, tx *db.Tx, source string, p plan) error {
 	return nil
 }
 
-func updatePerson(ctx context.Context, tx *db.Tx, p Person) error {
+// analyze lets PostgreSQL look at how many people there are, after many were added:
+// until it does so by itself it goes on reading tables whole that were small.
+func analyze(ctx context.Context, tx *db.Tx) error {
+	if tx.Engine() != db.Postgres {
+		return nil
+	}
+	_, err := tx.Exec(ctx, "ANALYZE person, person_key")
+	return err
+}
+
+func updatePerson(ctx context.Context, tx *db.Tx, p Person, seen time.Time) error {
 	set := make([]string, len(personColumnNames)-1)
 	for n, column := range personColumnNames[1:] {
 		set[n] = column + " = $" + strconv.Itoa(n+2)
 	}
-	_, err := tx.Exec(ctx, "UPDATE person SET "+strings.Join(set, ", ")+" WHERE id = $1", personValues(p)...)
+	changed, err := tx.Exec(ctx, "UPDATE person SET "+strings.Join(set, ", ")+" WHERE id = $1 AND updated_at = $"+strconv.Itoa(len(set)+2), append(personValues(p), seen)...)
+	if err == nil && changed == 0 {
+		err = errMeanwhile
+	}
+	return err
+}
+
+// ofDirectory lists whom a directory tells of, or told something of.
+func ofDirectory(ctx context.Context, q db.Querier, source string) ([]string, error) {
+	return db.All(ctx, q, func(s db.Scanner) (person string, err error) {
+		err = s.Scan(&person)
+		return person, err
+	}, "SELECT id FROM person WHERE source = $1 UNION SELECT person_id FROM person_key WHERE source = $1", source)
+}
+
+// release makes what a directory said of some persons what files say.
+func release(ctx context.Context, tx *db.Tx, source string, persons []string, now time.Time) error {
+	args := []any{source, SourceCSV}
+	for _, person := range persons {
+		args = append(args, person)
+	}
+	in := db.In(3, len(persons))
+	_, err := tx.Exec(ctx, "INSERT INTO person_key (kind, value, person_id, source) SELECT kind, value, person_id, $2 FROM person_key WHERE source = $1 AND person_id IN "+in+
+		" ON CONFLICT (kind, value, person_id, source) DO NOTHING", args...)
+	if err != nil {
+		return err
+	}
+	// Both name all arguments, since PostgreSQL wants to know what each is.
+	if _, err := tx.Exec(ctx, "DELETE FROM person_key WHERE source = $1 AND source <> $2 AND person_id IN "+in, args...); err != nil {
+		return err
+	}
+	args = append(args, now)
+	_, err = tx.Exec(ctx, "UPDATE person SET source = $2, external_id = '', updated_at = $"+strconv.Itoa(len(args))+" WHERE source = $1 AND id IN "+in, args...)
 	return err
 }
 

@@ -1,6 +1,7 @@
 // Package pack has what is known of connectors beyond what they say themselves,
-// as data: one JSON file a connector. Some come with the program; an operator's
-// folder adds to them, and replaces those of the same connector.
+// as data: how many things its source says it has, and what its entitlements let
+// one do, in words and by risk. One JSON file a connector; some come with the
+// program, and those of an operator's folder add to them.
 package pack
 
 import (
@@ -22,6 +23,102 @@ type Pack struct {
 	// Totals say which keys of the profile of resources of a type hold how many
 	// resources of another type the source says it has: type → key → counted type.
 	Totals map[string]map[string]string `json:"totals"`
+	// Groups are the types with so many resources alike that people are told of
+	// their number: "edit 3 DAGs".
+	Groups map[string]Group `json:"groups"`
+	// Words say what entitlements let one do.
+	Words []Words `json:"words"`
+}
+
+// Group is what resources of a type are called, one and many: "the DAG", "DAGs".
+type Group struct {
+	One  string `json:"one"`
+	Many string `json:"many"`
+}
+
+// Words say what some entitlements let one do. Of those that fit an entitlement
+// the most exact count: id and slug before id, id before slug, slug before none;
+// an operator's before those that come with the program.
+type Words struct {
+	Type string `json:"type"` // external id of the resource's type
+	ID   string `json:"id"`   // external id of the resource; "" is any
+	Slug string `json:"slug"` // of the entitlement; "" is any
+	// Says is what one may do, after "may": {name} is the resource's name, {which}
+	// the resources of a group ("the DAG payroll", "3 DAGs", "all 148 DAGs").
+	Says string `json:"says"`
+	// Risk is low, medium, high or critical.
+	Risk string `json:"risk"`
+	// Covers are the words of a group that this entitlement gives for all of it, so
+	// that it is told once.
+	Covers *Covered `json:"covers"`
+}
+
+// Covered names words of a group by its type and an entitlement's slug.
+type Covered struct {
+	Type string `json:"type"`
+	Slug string `json:"slug"`
+}
+
+// Risks are the levels of risk, lowest first.
+var Risks = []string{"low", "medium", "high", "critical"}
+
+// words finds what an entitlement lets one do.
+func (p Pack) words(kind, id, slug string) (Words, bool) {
+	best, exact := Words{}, -1
+	for _, w := range p.Words {
+		if w.Type != kind || w.ID != "" && w.ID != id || w.Slug != "" && w.Slug != slug {
+			continue
+		}
+		fits := 0
+		if w.ID != "" {
+			fits += 2
+		}
+		if w.Slug != "" {
+			fits++
+		}
+		if fits > exact {
+			best, exact = w, fits
+		}
+	}
+	return best, exact >= 0
+}
+
+// Words finds what an entitlement of a resource lets one do, by the resource's
+// type and id and the entitlement's slug. Nothing may be known of it.
+func (p Packs) Words(connector, kind, id, slug string) (Words, bool) {
+	return p[connector].words(kind, id, slug)
+}
+
+// check finds what is wrong with a pack.
+func (p Pack) check() error {
+	if p.Connector == "" {
+		return errors.New("it doesn't say which connector it is of")
+	}
+	for _, w := range p.Words {
+		switch {
+		case w.Type == "" || w.Says == "":
+			return fmt.Errorf("words need a type and what it says: %+v", w)
+		case !slices.Contains(Risks, w.Risk):
+			return fmt.Errorf("the risk of %q is one of %v, not %q", w.Says, Risks, w.Risk)
+		}
+	}
+	return nil
+}
+
+// over is a pack with another's words, totals and groups added, whose own count
+// where both have them.
+func (p Pack) over(below Pack) Pack {
+	totals := maps.Clone(below.Totals)
+	if totals == nil {
+		totals = map[string]map[string]string{}
+	}
+	maps.Copy(totals, p.Totals)
+	groups := maps.Clone(below.Groups)
+	if groups == nil {
+		groups = map[string]Group{}
+	}
+	maps.Copy(groups, p.Groups)
+	return Pack{Connector: p.Connector, Totals: totals, Groups: groups, Words: slices.Concat(p.Words, below.Words)}
 }
 
 //go:embed data/*.json
@@ -78,10 +175,10 @@ func (p Packs) read(files fs.FS, dir string) error {
 		if err := json.Unmarshal(text, &one); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if one.Connector == "" {
-			return fmt.Errorf("%s doesn't say which connector it is of", name)
+		if err := one.check(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		p[one.Connector] = one
+		p[one.Connector] = one.over(p[one.Connector])
 	}
 	return nil
 }

@@ -1,0 +1,56 @@
+package insight
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"airlock/internal/base/db"
+	"airlock/internal/base/fault"
+	"airlock/internal/identity"
+	"airlock/internal/ingest/pack"
+	"airlock/internal/integration"
+)
+
+// Service answers what access means.
+type Service struct {
+	db          *db.DB
+	integration *integration.Service
+	packs       pack.Packs
+}
+
+// New makes the service.
+func New(d *db.DB, connectors *integration.Service, packs pack.Packs) *Service {
+	return &Service{db: d, integration: connectors, packs: packs}
+}
+
+// Meanings says what entitlements of an app let one do, by their ids. One that
+// lets one do nothing that is known is there too, without lines.
+func (s *Service) Meanings(ctx context.Context, actor identity.Actor, appID string, entitlementIDs []string) (map[string]Meaning, error) {
+	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "entitlement", AppID: appID}); err != nil {
+		return nil, err
+	}
+	meanings := make(map[string]Meaning, len(entitlementIDs))
+	if len(entitlementIDs) == 0 {
+		return meanings, nil
+	}
+	connector, err := s.integration.ConnectorOfApp(ctx, s.db, appID)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return nil, err
+	}
+	groups := slices.Sorted(maps.Keys(s.packs[connector.Catalog].Groups))
+	return meanings, s.db.Read(ctx, func(q *db.Snapshot) error {
+		counts, err := sizes(ctx, q, appID, groups)
+		if err != nil {
+			return err
+		}
+		rows, err := given(ctx, q, appID, entitlementIDs, groups)
+		if err != nil {
+			return err
+		}
+		for _, one := range entitlementIDs {
+			meanings[one] = explain(s.packs, connector.Catalog, one, rows[one], counts)
+		}
+		return nil
+	})
+}

@@ -676,18 +676,7 @@ func (s *Service) record(ctx context.Context, tx *db.Tx, actor identity.Actor, a
 }
 
 // named is a connector's name as it is kept.
-func named(name string) (string, error) {
-	name = strings.Join(strings.Fields(name), " ")
-	switch {
-	case name == "":
-		return "", fault.New(fault.Invalid, "a connector needs a name").At("name")
-	case len(name) > 200 || !inventory.Storable(name):
-		return "", fault.New(fault.Invalid, "a connector's name is a text of at most 200 bytes").At("name")
-	case id.Valid(name):
-		return "", fault.New(fault.Invalid, "the name %q looks like an id", name).At("name")
-	}
-	return name, nil
-}
+func named(name string) (string, error) { return identity.Name("a connector", name) }
 
 // taken says that another connector has the name.
 func taken(err error, name string) error {

@@ -25,7 +25,7 @@ type App struct {
 	SyncID      string    // the last sync that was applied, or ""
 	SyncedAt    time.Time // when it was
 	CreatedAt   time.Time
-	RemovedAt   time.Time
+	RemovedAt   time.Time // when its directory ceased to tell of it, or it was removed
 }
 
 // Where apps come from, if not from a directory.
@@ -63,26 +63,32 @@ const (
 // mostOwners is how many owners of each kind an app can have.
 const mostOwners = 32
 
+// named is the app with its name as it is kept, or an error that says what is wrong.
+func (a App) named() (App, error) {
+	name, err := identity.Name("an app", a.Name)
+	a.Name = name
+	return a, err
+}
+
 // checked is the app as it is kept, or an error that says what is wrong.
 func (a App) checked() (App, error) {
-	a.Name = strings.Join(strings.Fields(a.Name), " ")
-	switch {
-	case a.Name == "":
-		return a, fault.New(fault.Invalid, "an app needs a name").At("name")
-	case len(a.Name) > 200:
-		return a, fault.New(fault.Invalid, "an app's name has at most 200 bytes, and this one has %d", len(a.Name)).At("name")
-	case !Storable(a.Name) || !Storable(a.Description):
-		return a, fault.New(fault.Invalid, "an app's name and description must be text").At("name")
-	case a.Matching == "":
+	switch a.Matching {
+	case "":
 		a.Matching = Narrow
-	case a.Matching != Narrow && a.Matching != Broad:
+	case Narrow, Broad:
+	default:
 		return a, fault.New(fault.Invalid, "matching is narrow or broad, not %q", a.Matching).At("matching")
 	}
 	if a.Source == "" {
 		a.Source = SourceManual
 	}
-	return a, nil
+	var err error
+	a.Description, err = identity.Line("the description of an app", a.Description, mostDescription)
+	return a, err
 }
+
+// mostDescription is how many bytes the description of an app may have.
+const mostDescription = 4096
 
 // Fold makes the key by which a name is found: the databases compare bytes.
 func Fold(name string) string { return identity.Fold(strings.Join(strings.Fields(name), " ")) }

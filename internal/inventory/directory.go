@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -17,19 +18,16 @@ import (
 
 // Directory makes people of the accounts of a directory's app, and unmanaged apps
 // of the app resources that it tells of. Whose accounts they are is another job:
-// RematchJob.
+// RematchJob. The audit log has an entry of the people that changed, and one of
+// the apps.
 func (s *Service) Directory(ctx context.Context, actor identity.Actor, app App) error {
 	if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
 		return err
 	}
 	var people []identity.DirectoryPerson
 	var told []Resource
-	var differs bool
 	err := s.db.Read(ctx, func(q *db.Snapshot) (err error) {
 		if people, err = directoryPeople(ctx, q, app.ID); err != nil {
-			return err
-		}
-		if differs, err = s.people.DirectoryDiffers(ctx, q, app.ID, people); err != nil {
 			return err
 		}
 		told, err = appResources(ctx, q, app.ID)
@@ -38,29 +36,30 @@ func (s *Service) Directory(ctx context.Context, actor identity.Actor, app App) 
 	if err != nil {
 		return fmt.Errorf("read the directory %s: %w", app.Name, err)
 	}
+	note := func(ctx context.Context, tx *db.Tx, detail map[string]any) error {
+		return s.audit.Append(ctx, tx, audit.Event{
+			Actor: actor, Action: "directory.read", AppID: app.ID, Object: audit.Object{Kind: "app", ID: app.ID, Name: app.Name}, Detail: detail,
+		})
+	}
+	_, err = s.people.ReadDirectory(ctx, app.ID, people, func(ctx context.Context, tx *db.Tx, result identity.ImportResult) error {
+		return note(ctx, tx, map[string]any{"people": result})
+	})
+	if err != nil {
+		return err
+	}
 	return s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var result identity.ImportResult
-		if differs {
-			if result, err = s.people.UpsertFromDirectory(ctx, tx, app.ID, people); err != nil {
-				return err
-			}
-		}
 		apps, err := s.tellApps(ctx, tx, app, told)
-		if err != nil || apps+result.Added+result.Changed+result.Gone == 0 {
+		if err != nil || apps == 0 {
 			return err
 		}
-		return s.audit.Append(ctx, tx, audit.Event{
-			Actor: actor, Action: "directory.read", AppID: app.ID,
-			Object: audit.Object{Kind: "app", ID: app.ID, Name: app.Name},
-			Detail: map[string]any{"people": result, "apps": apps},
-		})
+		return note(ctx, tx, map[string]any{"apps": apps})
 	})
 }
 
 // tellApps adds, renames and removes the unmanaged apps that a directory tells of;
 // it returns how many changed.
 func (s *Service) tellApps(ctx context.Context, tx *db.Tx, directory App, told []Resource) (changed int, err error) {
-	known, err := db.All(ctx, tx, scanApp, `SELECT `+appColumns+` FROM app WHERE source = $1`, directory.ID)
+	known, err := db.All(ctx, tx, scanApp, `SELECT `+appColumns+` FROM app WHERE source = $1 AND `+present, directory.ID)
 	if err != nil {
 		return 0, err
 	}
@@ -73,10 +72,7 @@ func (s *Service) tellApps(ctx context.Context, tx *db.Tx, directory App, told [
 		externalID := resource.Type + ":" + resource.ExternalID
 		app, there := gone[externalID]
 		delete(gone, externalID)
-		name, description := strings.Join(strings.Fields(resource.Name), " "), resource.Description
-		if len(name) > 150 {
-			name = strings.ToValidUTF8(name[:150], "") + "…"
-		}
+		name, description := cmp.Or(identity.Shown(resource.Name, 150), identity.Shown(externalID, 150)), identity.Shown(resource.Description, mostDescription)
 		switch {
 		case !there:
 			app = App{ID: id.New(), Source: directory.ID, ExternalID: externalID, Matching: Narrow, CreatedAt: now}

@@ -72,7 +72,7 @@ func (s *Service) ExportPeople(ctx context.Context, actor identity.Actor, appID 
 			return p, row.Scan(&p.ID, &p.Name, &p.Email, &p.Username, &p.EmployeeID, &p.Department, &p.JobTitle, &p.ManagerID,
 				&p.Kind, &p.Status, &p.Source, &p.Accounts)
 		}, `SELECT p.id, p.name, p.email, p.username, p.employee_id, p.department, p.job_title, p.manager_id, p.kind, p.status, p.source,
-			(SELECT COUNT(*) FROM account a WHERE a.person_id = p.id AND ($1 = '' OR a.app_id = $1)) FROM person p`+f.where()+
+			(SELECT COUNT(*) FROM account a WHERE a.person_id = p.id AND ($1 = '' AND a.`+presentApp+` OR a.app_id = $1)) FROM person p`+f.where()+
 			fmt.Sprintf(` ORDER BY p.name, p.id LIMIT $%d`, len(f.args)), f.args...)
 	})
 }
@@ -81,17 +81,26 @@ func (s *Service) ExportPeople(ctx context.Context, actor identity.Actor, appID 
 // of others: by resource type, principal and entitlement. What is in memory are
 // the app's edges, and what a few principals hold.
 func (s *Service) ExportGrants(ctx context.Context, actor identity.Actor, appID string) iter.Seq2[Grant, error] {
+	return s.grantsOf(ctx, actor, appID, false)
+}
+
+// ExportAccountGrants lists of those of ExportGrants what accounts hold.
+func (s *Service) ExportAccountGrants(ctx context.Context, actor identity.Actor, appID string) iter.Seq2[Grant, error] {
+	return s.grantsOf(ctx, actor, appID, true)
+}
+
+func (s *Service) grantsOf(ctx context.Context, actor identity.Actor, appID string, accounts bool) iter.Seq2[Grant, error] {
 	return func(yield func(Grant, error) bool) {
 		err := identity.Can(actor, identity.Read, identity.Object{Kind: "grant", AppID: appID})
 		if err == nil && appID != "" {
-			_, err = s.exportGrants(ctx, appID, yield)
+			_, err = s.exportGrants(ctx, appID, accounts, yield)
 		} else if err == nil {
 			for app, listed := range pages(func(a App) Key { return Key{a.Name, a.ID} }, func(after Key) ([]App, error) { return apps(ctx, s.db, after, exportPage) }) {
 				if err = listed; err != nil {
 					break
 				}
 				var more bool
-				if more, err = s.exportGrants(ctx, app.ID, yield); err != nil || !more {
+				if more, err = s.exportGrants(ctx, app.ID, accounts, yield); err != nil || !more {
 					break
 				}
 			}
@@ -102,8 +111,9 @@ func (s *Service) ExportGrants(ctx context.Context, actor identity.Actor, appID 
 	}
 }
 
-// exportGrants lists an app's grants until no more are wanted.
-func (s *Service) exportGrants(ctx context.Context, appID string, yield func(Grant, error) bool) (more bool, err error) {
+// exportGrants lists an app's grants, all or those of accounts, until no more are
+// wanted.
+func (s *Service) exportGrants(ctx context.Context, appID string, accounts bool, yield func(Grant, error) bool) (more bool, err error) {
 	kinds, err := db.All(ctx, s.db, scanPair, `SELECT id, external_id FROM resource_type WHERE app_id = $1 ORDER BY external_id`, appID)
 	if err != nil {
 		return false, err
@@ -120,7 +130,7 @@ func (s *Service) exportGrants(ctx context.Context, appID string, yield func(Gra
 	const few = 50 // one may hold thousands
 	for _, kind := range kinds {
 		for after := (Key{}); ; {
-			list, err := principals(ctx, s.db, appID, kind.ID, after, few)
+			list, err := principals(ctx, s.db, appID, kind.ID, accounts, after, few)
 			if err != nil {
 				return false, err
 			}
@@ -183,8 +193,11 @@ func targetSteps(ctx context.Context, q db.Querier, appID string) (map[string]St
 }
 
 // principals are resources of a type, as grants that lack their entitlement.
-func principals(ctx context.Context, q db.Querier, appID, typeID string, after Key, limit int) ([]Grant, error) {
+func principals(ctx context.Context, q db.Querier, appID, typeID string, accounts bool, after Key, limit int) ([]Grant, error) {
 	f := filters{args: []any{appID, typeID}, words: []string{"r.app_id = $1", "r.type_id = $2"}}
+	if accounts {
+		f.words = append(f.words, "a.id IS NOT NULL")
+	}
 	f.after("r.name, r.id", after)
 	f.args = append(f.args, limit)
 	return db.All(ctx, q, func(row db.Scanner) (Grant, error) {

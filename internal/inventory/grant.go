@@ -43,8 +43,12 @@ type PastGrant struct {
 	Since           time.Time // the same as Until where it was revoked before a sync had seen it
 	SyncID          string
 	Until           time.Time
-	UntilSyncID     string // that saw it gone; "" where it was revoked here
+	UntilSyncID     string // that saw it gone; "" where it was revoked here, AppRemoved where it wasn't
 }
+
+// AppRemoved is where the sync of a PastGrant would be that was there when its app
+// was removed: nobody revoked it.
+const AppRemoved = "removed"
 
 // Reason is why a grant is there. One found in the target alone has none.
 type Reason struct {

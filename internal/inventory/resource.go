@@ -7,6 +7,10 @@ import (
 	"airlock/internal/base/fault"
 )
 
+// LongestID is how many bytes an id that a connector gives may have: of a type, a
+// resource, an entitlement.
+const LongestID = 1024
+
 // Type is a kind of resource of an app, as its connector has it.
 type Type struct {
 	ID          string

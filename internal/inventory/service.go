@@ -25,6 +25,12 @@ type Service struct {
 	people *identity.Service
 	live   *live.Hub
 	clock  clock.Clock
+
+	// Enqueue asks for one of this package's jobs, and InUse says why an app can't
+	// be removed (an error) or that it can: set before the first call, by whoever
+	// has a queue, or connectors; or nil.
+	Enqueue func(ctx context.Context, tx *db.Tx, kind, row string) error
+	InUse   func(ctx context.Context, tx *db.Tx, app App) error
 }
 
 // New makes the service.
@@ -41,8 +47,11 @@ func (s *Service) AddApp(ctx context.Context, tx *db.Tx, actor identity.Actor, a
 	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: "app"}); err != nil {
 		return App{}, err
 	}
-	app, err := app.checked()
+	app, err := app.named()
 	if err != nil {
+		return App{}, err
+	}
+	if app, err = app.checked(); err != nil {
 		return App{}, err
 	}
 	if _, err := appByKey(ctx, tx, Fold(app.Name)); err == nil {
@@ -60,34 +69,158 @@ func (s *Service) AddApp(ctx context.Context, tx *db.Tx, actor identity.Actor, a
 	return app, s.note(ctx, tx, actor, "app.added", app, map[string]any{"managed": app.Managed, "source": app.Source, "matching": app.Matching, "directory": app.Directory})
 }
 
-// SetApp changes an app by a function that gets it as it is. What its syncs
-// write stays theirs.
+// SetApp changes an app by a function that gets it as it is. Its name is for
+// RenameApp, and what its syncs write stays theirs.
 func (s *Service) SetApp(ctx context.Context, actor identity.Actor, appID string, change func(*App)) (App, error) {
-	var app App
-	err := s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
-		old, err := s.AppByID(ctx, tx, appID)
-		if err != nil {
+	return s.change(ctx, actor, appID, func(ctx context.Context, tx *db.Tx, app *App) error {
+		old := *app
+		change(app)
+		app.Name = old.Name
+		var err error
+		if *app, err = app.checked(); err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Manage, appObject(old)); err != nil {
-			return err
-		}
-		app = old
-		change(&app)
-		if app, err = app.checked(); err != nil {
-			return err
-		}
-		if err := updateApp(ctx, tx, app); err != nil {
-			if db.Duplicate(err) {
-				return fault.New(fault.Conflict, "there is another app %q; this one keeps its name", app.Name).At("name")
+		if app.Matching != old.Matching {
+			if err := s.enqueue(ctx, tx, RematchJob, app.ID); err != nil {
+				return err
 			}
-			return err
 		}
-		return s.note(ctx, tx, actor, "app.changed", app, map[string]any{
-			"name": app.Name, "managed": app.Managed, "matching": app.Matching, "directory": app.Directory, "description": app.Description,
+		return s.note(ctx, tx, actor, "app.changed", *app, map[string]any{
+			"matching": app.Matching, "directory": app.Directory, "description": app.Description,
 		})
 	})
+}
+
+// RenameApp gives an app another name. One that a directory tells of has its name
+// from there.
+func (s *Service) RenameApp(ctx context.Context, actor identity.Actor, appID, name string) (App, error) {
+	return s.change(ctx, actor, appID, func(ctx context.Context, tx *db.Tx, app *App) error {
+		directory, err := s.toldBy(ctx, tx, *app)
+		switch {
+		case err != nil:
+			return err
+		case directory != "":
+			return fault.New(fault.NotReady, "the app %q has its name from the directory %q, which would give it that again: rename it there", app.Name, directory).At("name")
+		}
+		was := app.Name
+		app.Name = name
+		if *app, err = app.named(); err != nil {
+			return err
+		}
+		return s.note(ctx, tx, actor, "app.renamed", *app, map[string]any{"before": was})
+	})
+}
+
+// change changes an app in a transaction.
+func (s *Service) change(ctx context.Context, actor identity.Actor, appID string, change func(ctx context.Context, tx *db.Tx, app *App) error) (App, error) {
+	var app App
+	err := s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		if app, err = s.AppByID(ctx, tx, appID); err != nil {
+			return err
+		}
+		if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+			return err
+		}
+		if err := change(ctx, tx, &app); err != nil {
+			return err
+		}
+		err = updateApp(ctx, tx, app)
+		if db.Duplicate(err) {
+			return fault.New(fault.Conflict, "there is another app %q; this one keeps its name", app.Name).At("name")
+		}
+		return err
+	})
 	return app, err
+}
+
+// toldBy is the name of the directory that tells of an app, or "".
+func (s *Service) toldBy(ctx context.Context, q db.Querier, app App) (string, error) {
+	if app.Source == SourceManual || app.Source == SourceConnector || !app.RemovedAt.IsZero() {
+		return "", nil
+	}
+	directory, err := none(appByID(ctx, q, app.Source))
+	if !directory.Directory {
+		return "", err
+	}
+	return directory.Name, err
+}
+
+// RemoveApp removes an app that has no connector: it is in no list from then on,
+// its name is free, and RemoveJob deletes what is in it. It stays on record, with
+// its past grants (those that were there become past) for as long as these are
+// kept; whom it told of as a directory stay as if a file had brought them, and
+// apps that it told of stay as if somebody had added them.
+func (s *Service) RemoveApp(ctx context.Context, actor identity.Actor, appID string) (App, error) {
+	held, err := s.Holdings(ctx, actor, appID) // which may take long, and without a connector nothing changes
+	if err != nil {
+		return App{}, err
+	}
+	var app App
+	err = s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := lockApp(ctx, tx, appID); err != nil {
+			return err
+		}
+		if app, err = s.AppByID(ctx, tx, appID); err != nil {
+			return err
+		}
+		if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+			return err
+		}
+		directory, err := s.toldBy(ctx, tx, app)
+		switch {
+		case err != nil:
+			return err
+		case directory != "":
+			return fault.New(fault.NotReady, "the directory %q tells of the app %q, and would bring it back: remove it there; nothing was removed", directory, app.Name)
+		}
+		ingesting, err := db.Value[string](ctx, tx, `SELECT ingest_id FROM app WHERE id = $1`, appID)
+		switch {
+		case err != nil:
+			return err
+		case ingesting != "":
+			return fault.New(fault.NotReady, "a sync of the app %q is being taken in: try again when it is over; nothing was removed", app.Name)
+		}
+		if s.InUse != nil {
+			if err := s.InUse(ctx, tx, app); err != nil {
+				return err
+			}
+		}
+		app.RemovedAt = s.clock.Now()
+		if err := removeApp(ctx, tx, appID, app.RemovedAt); err != nil {
+			return err
+		}
+		if err := s.enqueue(ctx, tx, RemoveJob, appID); err != nil {
+			return err
+		}
+		return s.note(ctx, tx, actor, "app.removed", app, held)
+	})
+	return app, err
+}
+
+// Holdings counts what RemoveApp would remove with an app.
+func (s *Service) Holdings(ctx context.Context, actor identity.Actor, appID string) (Holdings, error) {
+	app, err := s.AppByID(ctx, s.db, appID)
+	if err != nil {
+		return Holdings{}, err
+	}
+	if err := identity.Can(actor, identity.Read, appObject(app)); err != nil {
+		return Holdings{}, err
+	}
+	held, err := count(ctx, s.db, appID)
+	if err == nil {
+		held.People, err = s.people.CountDirectory(ctx, s.db, appID)
+	}
+	if err != nil {
+		return Holdings{}, fmt.Errorf("count what is in the app: %w", err)
+	}
+	return held, nil
+}
+
+func (s *Service) enqueue(ctx context.Context, tx *db.Tx, kind, row string) error {
+	if s.Enqueue == nil {
+		return nil
+	}
+	return s.Enqueue(ctx, tx, kind, row)
 }
 
 // Manage makes an unmanaged app a managed one: it gets a connector.
@@ -110,9 +243,23 @@ func (s *Service) Manage(ctx context.Context, tx *db.Tx, actor identity.Actor, a
 func (s *Service) AppByID(ctx context.Context, q db.Querier, appID string) (App, error) {
 	app, err := appByID(ctx, q, appID)
 	if errors.Is(err, sql.ErrNoRows) {
-		return app, fault.New(fault.NotFound, "there is no app with the id %q", appID)
+		return app, noApp(appID)
 	}
 	return app, err
+}
+
+// AppOnRecord finds an app, also one that was removed, to name what is on record
+// of it.
+func (s *Service) AppOnRecord(ctx context.Context, q db.Querier, appID string) (App, error) {
+	app, err := appOnRecord(ctx, q, appID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return app, noApp(appID)
+	}
+	return app, err
+}
+
+func noApp(appID string) error {
+	return fault.New(fault.NotFound, "there is no app with the id %q", appID)
 }
 
 // AppByName finds an app by its name, or by its id.
@@ -127,7 +274,8 @@ func (s *Service) AppByName(ctx context.Context, q db.Querier, name string) (App
 	return app, err
 }
 
-// Apps lists apps by name, also those that are gone, after a key.
+// Apps lists apps by name, also those that their directory doesn't tell of any
+// more, after a key.
 func (s *Service) Apps(ctx context.Context, actor identity.Actor, after Key, limit int) ([]App, error) {
 	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "app"}); err != nil {
 		return nil, err
@@ -382,6 +530,9 @@ func (s *Service) SetRules(ctx context.Context, actor identity.Actor, entitlemen
 // FindEntitlement finds an entitlement of an app by its external id, or by a name
 // that only one has: its own, or its resource's and its own.
 func (s *Service) FindEntitlement(ctx context.Context, appID, idOrName string) (Entitlement, error) {
+	if err := checkID("entitlement", idOrName); err != nil {
+		return Entitlement{}, err
+	}
 	list, err := entitlementsByExternalID(ctx, s.db, appID, idOrName)
 	if err != nil {
 		return Entitlement{}, err
@@ -405,6 +556,9 @@ func (s *Service) FindEntitlement(ctx context.Context, appID, idOrName string) (
 // external id, by type:id, or by a name that only one has: a display name, a
 // login, an e-mail address.
 func (s *Service) FindPrincipal(ctx context.Context, appID, idOrName string) (Resource, error) {
+	if err := checkID("account", idOrName); err != nil {
+		return Resource{}, err
+	}
 	list, err := resourcesByExternalID(ctx, s.db, appID, idOrName)
 	if err != nil {
 		return Resource{}, err
@@ -433,6 +587,16 @@ func (s *Service) FindPrincipal(ctx context.Context, appID, idOrName string) (Re
 		names = append(names, one.Type+":"+one.ExternalID)
 	}
 	return Resource{}, notOne("account", idOrName, names)
+}
+
+// checkID refuses what can't be the id or name of anything: it would be too long
+// a pattern to look for.
+func checkID(what, idOrName string) error {
+	if len(idOrName) <= LongestID {
+		return nil
+	}
+	begin := strings.ToValidUTF8(idOrName[:60], "")
+	return fault.New(fault.Invalid, "there is no %s %q…: that has %d bytes, and an id or name has at most %d", what, begin, len(idOrName), LongestID)
 }
 
 // notOne says that a name means nothing, or too much.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestAppsAreFoundByNameInAnyCase(t *testing.T) {
 			return err
 		})
 		wants(t, err, fault.Conflict, "already")
-		_, err = r.SetApp(ctx, identity.Operator(), added.ID, func(a *App) { a.Name = "BANK" })
+		_, err = r.RenameApp(ctx, identity.Operator(), added.ID, "BANK")
 		wants(t, err, fault.Conflict, "keeps its name")
 		changed, err := r.SetApp(ctx, identity.Operator(), added.ID, func(a *App) { a.Matching, a.Directory = Broad, true })
 		check(t, err)
@@ -184,6 +185,13 @@ func TestThingsAreFoundByIDOrAUniqueName(t *testing.T) {
 		}
 		_, err = r.FindPrincipal(ctx, r.app.ID, "eve adams")
 		wants(t, err, fault.Conflict, "user:eve, user:eve2; give the id of one")
+		for _, size := range []int{LongestID + 1, 100_000} { // which SQLite takes for too complex a pattern
+			long := "user:" + strings.Repeat("x", size)
+			_, err = r.FindPrincipal(ctx, r.app.ID, long)
+			wants(t, err, fault.Invalid, fmt.Sprintf(`there is no account "user:xxx%s"…: that has %d bytes, and an id or name has at most 1024`, strings.Repeat("x", 52), len(long)))
+			_, err = r.FindEntitlement(ctx, r.app.ID, long)
+			wants(t, err, fault.Invalid, `there is no entitlement "user:xxx`)
+		}
 		_, err = r.FindPrincipal(ctx, r.app.ID, "%")
 		wants(t, err, fault.NotFound, "airlock export accounts")
 	})
@@ -327,8 +335,8 @@ func TestADirectoryMakesPeopleAndApps(t *testing.T) {
 		}
 		events, err := db.Value[int64](ctx, d, `SELECT COUNT(*) FROM audit_event WHERE action = 'directory.read'`)
 		check(t, err)
-		if events != 2 {
-			t.Errorf("%d entries, for two changes", events)
+		if events != 4 {
+			t.Errorf("%d entries, for two changes of people and two of apps", events)
 		}
 	})
 }
@@ -390,6 +398,20 @@ func TestExportsListAllByPages(t *testing.T) {
 		}
 		for _, err := range r.ExportGrants(ctx, audit.Actor{Kind: "person"}, "") {
 			wants(t, err, fault.Forbidden, "")
+		}
+		r.grant("team:ops:member", "team:ops")
+		list := func(all iter.Seq2[Grant, error]) (count int) {
+			for g, err := range all {
+				check(t, err)
+				if zone, offset := g.Since.Zone(); zone != "UTC" || offset != 0 {
+					t.Fatalf("since %v", g.Since)
+				}
+				count++
+			}
+			return count
+		}
+		if all, some := list(r.ExportGrants(ctx, identity.Operator(), "")), list(r.ExportAccountGrants(ctx, identity.Operator(), "")); all != many+1 || some != many {
+			t.Errorf("%d grants, and %d of accounts", all, some)
 		}
 		kinds, err := r.Types(ctx, identity.Operator(), r.app.ID)
 		check(t, err)

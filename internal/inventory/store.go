@@ -26,6 +26,15 @@ func (f *filters) add(words string, arg any) {
 	f.words = append(f.words, strings.ReplaceAll(words, "?", fmt.Sprintf("$%d", len(f.args))))
 }
 
+// app wants rows of an app, or of all ("").
+func (f *filters) app(table, appID string) {
+	if appID == "" {
+		f.words = append(f.words, table+presentApp)
+		return
+	}
+	f.add(table+"app_id = ?", appID)
+}
+
 // after adds the place that a page begins after.
 func (f *filters) after(columns string, key Key) {
 	if key == (Key{}) {
@@ -54,7 +63,19 @@ func scanApp(row db.Scanner) (a App, err error) {
 		&a.SyncID, db.Time(&a.SyncedAt), db.Time(&a.CreatedAt), db.Time(&a.RemovedAt))
 }
 
+// present is the condition that an app wasn't removed. One that was stays as a row
+// with a key that no name folds to.
+const present = `name_key <> 'REMOVED/' || id`
+
+// presentApp is the condition that a row isn't of an app that was removed.
+const presentApp = `app_id IN (SELECT id FROM app WHERE ` + present + `)`
+
 func appByID(ctx context.Context, q db.Querier, appID string) (App, error) {
+	return db.One(ctx, q, scanApp, `SELECT `+appColumns+` FROM app WHERE id = $1 AND `+present, appID)
+}
+
+// appOnRecord finds also an app that was removed.
+func appOnRecord(ctx context.Context, q db.Querier, appID string) (App, error) {
 	return db.One(ctx, q, scanApp, `SELECT `+appColumns+` FROM app WHERE id = $1`, appID)
 }
 
@@ -63,7 +84,7 @@ func appByKey(ctx context.Context, q db.Querier, key string) (App, error) {
 }
 
 func apps(ctx context.Context, q db.Querier, after Key, limit int) ([]App, error) {
-	var f filters
+	f := filters{words: []string{present}}
 	f.after("name, id", after)
 	f.args = append(f.args, limit)
 	return db.All(ctx, q, scanApp, `SELECT `+appColumns+` FROM app`+f.where()+
@@ -83,12 +104,62 @@ func updateApp(ctx context.Context, tx *db.Tx, a App) error {
 	return err
 }
 
+// removeApp hides an app, so that its name is free, with what is only its row's.
+func removeApp(ctx context.Context, tx *db.Tx, appID string, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE app SET name_key = 'REMOVED/' || id, directory = FALSE, removed_at = $2 WHERE id = $1`, appID, now)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM app_owner WHERE app_id = $1`, appID)
+	return err
+}
+
+// removedApps are apps that were removed, and of which something is left.
+func removedApps(ctx context.Context, q db.Querier) ([]string, error) {
+	return db.All(ctx, q, scanText, `SELECT id FROM app WHERE NOT (`+present+`) AND (EXISTS (SELECT 1 FROM resource_type t WHERE t.app_id = app.id)
+		OR EXISTS (SELECT 1 FROM person p WHERE p.source = app.id))`)
+}
+
+// Holdings are what is in an app, in numbers.
+type Holdings struct {
+	Resources    int64 `json:"resources"`
+	Accounts     int64 `json:"accounts"`
+	Entitlements int64 `json:"entitlements"`
+	Grants       int64 `json:"grants"`
+	People       int64 `json:"people"` // whom it tells of as a directory
+}
+
+func count(ctx context.Context, q db.Querier, appID string) (h Holdings, err error) {
+	return db.One(ctx, q, func(row db.Scanner) (h Holdings, err error) {
+		return h, row.Scan(&h.Resources, &h.Accounts, &h.Entitlements, &h.Grants)
+	}, `SELECT (SELECT COUNT(*) FROM resource WHERE app_id = $1), (SELECT COUNT(*) FROM account WHERE app_id = $1), (SELECT COUNT(*) FROM entitlement WHERE app_id = $1),
+		(SELECT CAST(COALESCE(SUM(grant_count), 0) AS BIGINT) FROM entitlement WHERE app_id = $1)`, appID)
+}
+
+// someGrants reads which grants of an app come after one.
+func someGrants(ctx context.Context, q db.Querier, appID string, after Pair, limit int) ([]Pair, error) {
+	return db.All(ctx, q, func(row db.Scanner) (p Pair, err error) { return p, row.Scan(&p.EntitlementID, &p.PrincipalID) },
+		`SELECT entitlement_id, principal_id FROM access_grant WHERE app_id = $1 AND (entitlement_id, principal_id) > ($2, $3)
+		ORDER BY entitlement_id, principal_id LIMIT $4`, appID, after.EntitlementID, after.PrincipalID, limit)
+}
+
+// leftovers delete some of what is in an app, in an order in which nothing is left
+// that refers to what is gone.
+var leftovers = []string{ //nolint:gochecknoglobals // a constant
+	`DELETE FROM expansion WHERE app_id = $1 AND target_id IN (SELECT target_id FROM expansion WHERE app_id = $1 LIMIT $2)`,
+	`DELETE FROM entitlement WHERE id IN (SELECT id FROM entitlement WHERE app_id = $1 LIMIT $2)`,
+	`DELETE FROM account WHERE id IN (SELECT id FROM account WHERE app_id = $1 LIMIT $2)`,
+	`DELETE FROM resource WHERE id IN (SELECT id FROM resource WHERE app_id = $1 LIMIT $2)`,
+	`UPDATE app SET source = 'manual', external_id = '' WHERE id IN (SELECT id FROM app WHERE source = $1 LIMIT $2)`,
+	`DELETE FROM resource_type WHERE id IN (SELECT id FROM resource_type WHERE app_id = $1 LIMIT $2)`,
+}
+
 // lockApp takes the app's row until the transaction ends: whoever changes its
 // grants does so, so that changes through connectors and syncs don't cross.
 func lockApp(ctx context.Context, tx *db.Tx, appID string) error {
-	locked, err := tx.Exec(ctx, `UPDATE app SET fence = fence WHERE id = $1`, appID)
+	locked, err := tx.Exec(ctx, `UPDATE app SET fence = fence WHERE id = $1 AND `+present, appID)
 	if err == nil && locked == 0 {
-		err = fmt.Errorf("lock the app %s: %w", appID, sql.ErrNoRows)
+		err = noApp(appID)
 	}
 	return err
 }
@@ -147,9 +218,7 @@ func scanResource(row db.Scanner) (r Resource, err error) { return r, row.Scan(r
 
 func resources(ctx context.Context, q db.Querier, filter ResourceFilter, after Key, limit int) ([]Resource, error) {
 	var f filters
-	if filter.AppID != "" {
-		f.add("r.app_id = ?", filter.AppID)
-	}
+	f.app("r.", filter.AppID)
 	if filter.TypeID != "" {
 		f.add("r.type_id = ?", filter.TypeID)
 	}
@@ -220,9 +289,7 @@ func scanAccount(row db.Scanner) (a Account, err error) {
 
 func accounts(ctx context.Context, q db.Querier, filter AccountFilter, after Key, limit int) ([]Account, error) {
 	var f filters
-	if filter.AppID != "" {
-		f.add("r.app_id = ?", filter.AppID)
-	}
+	f.app("r.", filter.AppID)
 	if filter.PersonID != "" {
 		f.add("a.person_id = ?", filter.PersonID)
 	}
@@ -328,9 +395,7 @@ func scanEntitlement(row db.Scanner) (e Entitlement, err error) {
 
 func entitlements(ctx context.Context, q db.Querier, filter EntitlementFilter, after Key, limit int) ([]Entitlement, error) {
 	var f filters
-	if filter.AppID != "" {
-		f.add("e.app_id = ?", filter.AppID)
-	}
+	f.app("e.", filter.AppID)
 	if filter.ResourceID != "" {
 		f.add("e.resource_id = ?", filter.ResourceID)
 	}

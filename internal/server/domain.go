@@ -73,12 +73,24 @@ func openDomain(ctx context.Context, d *db.DB, settings Settings, log *slog.Logg
 	}
 	m.identity = identity.New(d, m.audit, m.vault, m.live, m.clock)
 	m.inventory = inventory.New(d, m.audit, m.identity, m.live, m.clock)
+	m.inventory.Enqueue = m.jobs.Enqueue
+	m.identity.PeopleChanged = func(ctx context.Context, tx *db.Tx) error { return m.jobs.Enqueue(ctx, tx, inventory.RematchJob, "") }
 	m.catalog = catalog.Open(settings.ConnectorsDir, catalog.Options{Log: log})
 	m.integration = integration.New(integration.Config{
 		DB: d, Jobs: m.jobs, Live: m.live, Audit: m.audit, Vault: m.vault, Identity: m.identity, Inventory: m.inventory, Clock: m.clock, Log: log,
 		PublicHost: settings.public.Host, Form: form(m.catalog),
 		Limits: integration.Limits{KeepFiles: settings.KeepFiles, KeepLogs: settings.KeepLogs, KeepSyncs: settings.KeepSyncs, MaxUpload: settings.MaxUpload},
 	})
+	m.inventory.InUse = func(ctx context.Context, tx *db.Tx, app inventory.App) error {
+		connector, err := m.integration.ConnectorOfApp(ctx, tx, app.ID)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		return fault.New(fault.NotReady, "the app %q has the connector %q: remove that first, by `airlock connector remove`; nothing was removed", app.Name, connector.Name)
+	}
 	m.provision = provision.New(provision.Config{
 		DB: d, Jobs: m.jobs, Live: m.live, Audit: m.audit, Inventory: m.inventory, Integration: m.integration, Clock: m.clock, Log: log,
 	})

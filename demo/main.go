@@ -190,13 +190,17 @@ func change(ctx context.Context, out io.Writer, s *server, url string) error {
 	if err != nil {
 		return err
 	}
+	names, err := s.entitlements(ctx, app)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "  Since then %s can:\n", member)
 	for _, g := range minus(during, before) {
 		if g.Principal != member {
 			return fmt.Errorf("something else changed too: %s for %s", g.Entitlement, g.Principal)
 		}
 		if g.Inherited {
-			fmt.Fprintf(out, "    · %s, through %s\n", g.EntitlementName, strings.Join(g.Path, " → "))
+			fmt.Fprintf(out, "    · %s, through %s\n", names[g.Entitlement], strings.Join(g.Path, " → "))
 		}
 	}
 	if _, err := s.show(ctx, out, "revoke", entitlement, member, "--app", app, "--wait"); err != nil {

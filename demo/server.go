@@ -150,12 +150,11 @@ func (s *server) json(ctx context.Context, into any, args ...string) error {
 
 // grant is a line of `airlock export grants`.
 type grant struct {
-	Entitlement     string   `json:"entitlement"`
-	EntitlementName string   `json:"entitlement_name"`
-	PrincipalType   string   `json:"principal_type"`
-	Principal       string   `json:"principal"`
-	Inherited       bool     `json:"inherited"`
-	Path            []string `json:"path"`
+	Entitlement   string   `json:"entitlement"`
+	PrincipalType string   `json:"principal_type"`
+	Principal     string   `json:"principal"`
+	Inherited     bool     `json:"inherited"`
+	Path          []string `json:"path"`
 }
 
 func (g grant) key() string {
@@ -166,6 +165,25 @@ func (s *server) grants(ctx context.Context, app string) ([]grant, error) {
 	var list []grant
 	err := s.json(ctx, &list, "export", "grants", "--app", app)
 	return list, err
+}
+
+// entitlements are the names of an app's entitlements, each with its resource's
+// name where that isn't in it.
+func (s *server) entitlements(ctx context.Context, app string) (map[string]string, error) {
+	var list []struct {
+		ID       string `json:"external_id"`
+		Name     string `json:"name"`
+		Resource string `json:"resource"`
+	}
+	err := s.json(ctx, &list, "export", "entitlements", "--app", app)
+	names := map[string]string{}
+	for _, e := range list {
+		if !strings.Contains(e.Name, e.Resource) {
+			e.Name += " " + e.Resource
+		}
+		names[e.ID] = e.Name
+	}
+	return names, err
 }
 
 // minus are the grants of one list that another hasn't.

@@ -51,7 +51,10 @@ func (w *worker) Work(ctx context.Context, j *river.Job[args]) error {
 			return q.complete(ctx, tx, j)
 		})
 	}
-	ctx = trace.With(trace.With(ctx, "job", j.Args.Name), "row", j.Args.Row)
+	ctx = trace.With(ctx, "job", j.Args.Name)
+	if j.Args.Row != "" { // a sweep is about none
+		ctx = trace.With(ctx, "row", j.Args.Row)
+	}
 	h, known := q.handlers[j.Args.Name]
 	err := fmt.Errorf("this version has no handler of jobs %q", j.Args.Name)
 	if known {

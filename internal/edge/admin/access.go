@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"airlock/internal/base/db"
 	"airlock/internal/base/fault"
 	"airlock/internal/identity"
+	"airlock/internal/integration"
 	"airlock/internal/inventory"
 	"airlock/internal/provision"
 )
@@ -51,9 +53,9 @@ func (d *door) showChange(ctx context.Context, in ShowChange, out *Stream) (any,
 
 // changes sends the last changes, newest first.
 func (d *door) changes(ctx context.Context, in ListChanges, out *Stream) (any, error) {
-	left := min(max(in.Last, 1), 10000)
-	for before := ""; left > 0; {
-		page, err := d.Provision.List(ctx, d.actor, before, in.Open, min(left, pageSize))
+	var after provision.Place
+	for left := in.Last; left > 0; {
+		page, err := d.Provision.Newest(ctx, d.actor, after, in.Open, min(left, pageSize))
 		if err != nil || len(page) == 0 {
 			return nothing{}, err
 		}
@@ -65,7 +67,7 @@ func (d *door) changes(ctx context.Context, in ListChanges, out *Stream) (any, e
 			if err := out.Row(row); err != nil {
 				return nil, err
 			}
-			before = c.ID
+			after = provision.Place{At: c.CreatedAt, ID: c.ID}
 		}
 		left -= len(page)
 	}
@@ -74,25 +76,98 @@ func (d *door) changes(ctx context.Context, in ListChanges, out *Stream) (any, e
 
 // followChange tells how far a change is until it is over.
 func (d *door) followChange(parent context.Context, change provision.Change, wait bool, timeout time.Duration, out *Stream) (any, error) {
-	if !wait {
-		return d.changeRow(parent, change)
-	}
 	ctx, cancel := d.within(parent, timeout)
 	defer cancel()
-	_, err := d.Provision.Wait(ctx, d.actor, change.ID, func(c provision.Change) {
-		words := "the connector has it"
-		if c.State == provision.Done {
-			words = "done, says the connector; a sync is to see it"
+	news := d.Live.Subscribe("change/"+change.ID, "connector/"+change.ConnectorID)
+	defer news.Close()
+	again := time.NewTicker(time.Second) // what a sync is at is told too
+	defer again.Stop()
+	for {
+		var err error
+		if change, err = d.Provision.ByID(parent, d.actor, change.ID); err != nil {
+			return nil, err
 		}
-		_ = out.Progress(Progress{Words: words}) // a client that went away ends by its context
-	})
-	if err := late(ctx, err); err != nil {
-		return nil, err
+		row, err := d.changeRow(parent, change)
+		if err != nil || change.State.Over() {
+			return row, err
+		}
+		progress, err := d.outlook(parent, change)
+		if err != nil {
+			return nil, err
+		}
+		row.Waits = progress.Words
+		if progress.Problem != "" {
+			row.Waits += ": " + progress.Problem
+		}
+		if !wait {
+			return row, nil
+		}
+		if err := out.Progress(progress); err != nil {
+			return nil, err
+		}
+		select {
+		case <-news.C():
+		case <-again.C:
+		case <-ctx.Done():
+			return row, late(ctx, ctx.Err())
+		}
 	}
-	if change, err = d.Provision.ByID(parent, d.actor, change.ID); err != nil {
-		return nil, err
+}
+
+// outlook is what a change waits for, and what keeps it from going on.
+func (d *door) outlook(ctx context.Context, c provision.Change) (Progress, error) {
+	p := Progress{ID: c.ID, Words: "waiting for the connector to take the " + string(c.Kind)}
+	connector, err := d.Integration.ByID(ctx, d.DB, c.ConnectorID)
+	if err != nil {
+		return p, err
 	}
-	return d.changeRow(parent, change)
+	if c.State == provision.Running {
+		task, err := d.Integration.TaskByID(ctx, d.DB, c.TaskID)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return p, err
+		}
+		if task.State != integration.TaskQueued {
+			p.Words = "the connector has it"
+		}
+		if connector.Paused.At.IsZero() { // changes go through one that is paused
+			p.Problem = trouble(connector)
+		}
+		return p, nil
+	}
+	done := map[provision.Kind]string{provision.Grant: "granted", provision.Revoke: "revoked"}[c.Kind] + " in the target; to be verified by a sync"
+	p.Words = done
+	if c.SyncID == "" {
+		p.Problem = trouble(connector)
+		return p, nil
+	}
+	sync, err := d.Integration.SyncByID(ctx, d.DB, c.SyncID)
+	if fault.Is(err, fault.NotFound) {
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	if p, err = d.progress(ctx, sync); err != nil {
+		return p, err
+	}
+	p.ID, p.Words = c.ID, done+", which is "+p.Words
+	switch sync.State {
+	case integration.Waiting:
+		p.Words = done + ", which waits for the connector"
+	case integration.HeldBack:
+		p.Words = done + ", which is held back"
+		p.Problem = fmt.Sprintf("`airlock connector show %q` says why, `airlock connector confirm %q` applies it", connector.Name, connector.Name)
+	case integration.Failed, integration.Cancelled, integration.Discarded:
+		p.Words = fmt.Sprintf("%s; the last one was %s, another comes by %s", done, sync.State, c.NextAt.UTC().Format(timeFormat))
+		if sync.State == integration.Failed {
+			p.Words = fmt.Sprintf("%s; the last one failed, another comes by %s", done, c.NextAt.UTC().Format(timeFormat))
+		}
+		if p.Problem = sync.Error; connector.Problem.Kind != "" {
+			p.Problem = trouble(connector)
+		}
+	case integration.Reading, integration.Uploading, integration.Comparing, integration.Applying, integration.Applied:
+	}
+	return p, nil
 }
 
 // changeRow names what a change is about, as far as it is still known.
@@ -101,7 +176,7 @@ func (d *door) changeRow(ctx context.Context, c provision.Change) (Change, error
 		ID: c.ID, Kind: string(c.Kind), Entitlement: c.EntitlementID, Account: c.PrincipalID,
 		State: string(c.State), Error: c.Error, Created: c.CreatedAt, Done: optional(c.DoneAt), Verified: optional(c.VerifiedAt),
 	}
-	app, err := d.Inventory.AppByID(ctx, d.DB, c.AppID)
+	app, err := d.Inventory.AppOnRecord(ctx, d.DB, c.AppID)
 	if err != nil {
 		return row, err
 	}
@@ -224,7 +299,7 @@ func (d *door) export(ctx context.Context, in Export, out *Stream) (any, error) 
 		case "entitlements":
 			err = d.exportEntitlements(ctx, app, out)
 		case "grants":
-			err = d.exportGrants(ctx, app, out)
+			err = d.exportGrants(ctx, app, in.Accounts, out)
 		default:
 			return nil, fault.New(fault.Invalid, "there is no list %q; there are accounts, entitlements, grants, people", in.What)
 		}
@@ -273,8 +348,12 @@ func (d *door) exportEntitlements(ctx context.Context, app inventory.App, out *S
 	return nil
 }
 
-func (d *door) exportGrants(ctx context.Context, app inventory.App, out *Stream) error {
-	for g, err := range d.Inventory.ExportGrants(ctx, d.actor, app.ID) {
+func (d *door) exportGrants(ctx context.Context, app inventory.App, accounts bool, out *Stream) error {
+	rows := d.Inventory.ExportGrants
+	if accounts {
+		rows = d.Inventory.ExportAccountGrants
+	}
+	for g, err := range rows(ctx, d.actor, app.ID) {
 		if err != nil {
 			return err
 		}
@@ -412,6 +491,45 @@ func (d *door) setApp(ctx context.Context, in SetApp, _ *Stream) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	return d.appRow(ctx, app)
+}
+
+func (d *door) renameApp(ctx context.Context, in RenameApp, _ *Stream) (any, error) {
+	app, err := d.Inventory.AppByName(ctx, d.DB, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if app, err = d.Inventory.RenameApp(ctx, d.actor, app.ID, in.New); err != nil {
+		return nil, err
+	}
+	return d.appRow(ctx, app)
+}
+
+// heldByApp counts what would go with an app that may be removed.
+func (d *door) heldByApp(ctx context.Context, in Named, _ *Stream) (any, error) {
+	app, err := d.Inventory.AppByName(ctx, d.DB, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	connector, err := d.Integration.ConnectorOfApp(ctx, d.DB, app.ID)
+	if err == nil {
+		return nil, fault.New(fault.NotReady, "the app %q has the connector %q: remove that first, by `airlock connector remove`; nothing was removed", app.Name, connector.Name)
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	held, err := d.Inventory.Holdings(ctx, d.actor, app.ID)
+	return Held{App: app.Name, Accounts: held.Accounts, Resources: held.Resources, Entitlements: held.Entitlements, Grants: held.Grants, People: held.People}, err
+}
+
+func (d *door) removeApp(ctx context.Context, in Named, _ *Stream) (any, error) {
+	app, err := d.Inventory.AppByName(ctx, d.DB, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if app, err = d.Inventory.RemoveApp(ctx, d.actor, app.ID); err != nil {
+		return nil, err
 	}
 	return d.appRow(ctx, app)
 }

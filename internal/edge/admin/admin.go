@@ -81,6 +81,9 @@ func New(config Config) http.Handler {
 		"app/list":           handle(d.apps),
 		"app/add":            handle(d.addApp),
 		"app/set":            handle(d.setApp),
+		"app/rename":         handle(d.renameApp),
+		"app/held":           handle(d.heldByApp),
+		"app/remove":         handle(d.removeApp),
 		"account/link":       handle(d.link),
 		"account/unlink":     handle(d.unlink),
 		"people/import":      upload(d.importPeople),
@@ -89,6 +92,7 @@ func New(config Config) http.Handler {
 		"audit/verify":       handle(d.auditVerify),
 		"key/rotate":         handle(d.rotateKey),
 		"backup":             handle(d.backup),
+		"doctor":             handle(d.doctor),
 	} {
 		mux.Handle("POST /"+name, serve(config.Log, name, do))
 	}
@@ -104,17 +108,15 @@ const pageSize = 500
 func (d *door) auditTail(parent context.Context, in AuditTail, out *Stream) (any, error) {
 	ctx, cancel := d.within(parent, 0)
 	defer cancel()
-	last, err := d.Audit.List(ctx, d.actor, audit.Filter{Limit: min(max(in.Last, 1), 1000)})
+	last, err := d.Audit.List(ctx, d.actor, audit.Filter{Limit: in.Last})
 	if err != nil {
 		return nil, err
 	}
 	next := int64(0)
 	for _, entry := range slices.Backward(last) {
 		next = entry.Seq + 1
-		if in.Last > 0 {
-			if err := out.Row(entry); err != nil {
-				return nil, err
-			}
+		if err := out.Row(entry); err != nil {
+			return nil, err
 		}
 	}
 	if !in.Follow {
@@ -228,7 +230,7 @@ func (d *door) importPeople(ctx context.Context, _ nothing, file io.Reader, _ *S
 
 var (
 	errLate     = fault.New(fault.Timeout, "it wasn't over in time, and goes on")
-	errStopping = fault.New(fault.Unavailable, "the server stops; what was asked for goes on once it runs again")
+	errStopping = fault.New(fault.Unavailable, "the server stops")
 )
 
 // within bounds a wait: by a time, unless that is zero, and by the server's stop.

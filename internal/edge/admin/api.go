@@ -63,6 +63,7 @@ type Connector struct {
 	Hosted      bool              `json:"hosted"`
 	Status      string            `json:"status"`           // Not connected, Syncing, Connected, Error, Paused
 	Detail      string            `json:"detail,omitempty"` // of the status: cause and next step, or how far a sync is
+	Next        string            `json:"next,omitempty"`   // of an error: the commands that help
 	Schedule    string            `json:"schedule"`
 	NextSync    *time.Time        `json:"next_sync"`
 	LastSync    *time.Time        `json:"last_sync"` // the last that was applied
@@ -75,8 +76,8 @@ type Connector struct {
 	AnomalyStop bool              `json:"anomaly_stop"`
 	Created     time.Time         `json:"created"`
 	Removed     *time.Time        `json:"removed,omitempty"`
-	Clients     []string          `json:"clients,omitempty"`
-	Syncs       []Sync            `json:"syncs,omitempty"` // newest first
+	Clients     []string          `json:"clients,omitempty"` // without those that were revoked
+	Syncs       []Sync            `json:"syncs,omitempty"`   // newest first
 }
 
 // Sync is one sync as commands show it.
@@ -98,6 +99,7 @@ type Sync struct {
 	Changes    json.RawMessage `json:"changes,omitempty"`
 	Anomaly    json.RawMessage `json:"anomaly,omitempty"`
 	Error      string          `json:"error,omitempty"`
+	Next       string          `json:"next,omitempty"` // of one that was followed until it failed: the commands that help
 	Confirmed  string          `json:"confirmed_by,omitempty"`
 	SourceFrom *time.Time      `json:"source_began,omitempty"`
 	SourceTo   *time.Time      `json:"source_ended,omitempty"`
@@ -130,6 +132,13 @@ type PauseConnector struct {
 
 // SyncConnector asks for a sync, and waits for its end if told to.
 type SyncConnector struct {
+	Name    string        `json:"name"`
+	Wait    bool          `json:"wait"`
+	Timeout time.Duration `json:"timeout"` // 0 is without end
+}
+
+// Decide confirms a sync that is held back, and waits for its end if told to.
+type Decide struct {
 	Name    string        `json:"name"`
 	Wait    bool          `json:"wait"`
 	Timeout time.Duration `json:"timeout"` // 0 is without end
@@ -168,7 +177,8 @@ type Change struct {
 	App         string     `json:"app"`
 	Entitlement string     `json:"entitlement"`
 	Account     string     `json:"account"`
-	State       string     `json:"state"` // queued, running, done, verified, failed
+	State       string     `json:"state"` // running, done, verified, failed
+	Waits       string     `json:"waits_for,omitempty"`
 	Error       string     `json:"error,omitempty"`
 	Created     time.Time  `json:"created"`
 	Done        *time.Time `json:"done"`
@@ -188,10 +198,12 @@ type ListChanges struct {
 	Last int  `json:"last"`
 }
 
-// Export asks for a list: accounts, entitlements, grants or people.
+// Export asks for a list: accounts, entitlements, grants or people. Accounts
+// leaves out grants of what isn't an account.
 type Export struct {
-	What string `json:"what"`
-	App  string `json:"app"`
+	What     string `json:"what"`
+	App      string `json:"app"`
+	Accounts bool   `json:"accounts"`
 }
 
 // Ingest asks that an uploaded .c1z file becomes an app's inventory.
@@ -230,6 +242,22 @@ type SetApp struct {
 	Directory         *bool     `json:"directory"`
 }
 
+// RenameApp gives an app another name.
+type RenameApp struct {
+	Name string `json:"name"`
+	New  string `json:"new"`
+}
+
+// Held is an app with the numbers of what would go with it.
+type Held struct {
+	App          string `json:"app"`
+	Accounts     int64  `json:"accounts"`
+	Resources    int64  `json:"resources"`
+	Entitlements int64  `json:"entitlements"`
+	Grants       int64  `json:"grants"`
+	People       int64  `json:"people"` // whom it told of as a directory: they stay
+}
+
 // LinkAccount says by hand whose an account is; no person says that it is nobody's.
 type LinkAccount struct {
 	App     string `json:"app"`
@@ -241,4 +269,11 @@ type LinkAccount struct {
 type AuditTail struct {
 	Last   int  `json:"last"`
 	Follow bool `json:"follow"`
+}
+
+// Finding is what the server says of one thing when the doctor asks it.
+type Finding struct {
+	What  string `json:"what"`
+	OK    bool   `json:"ok"`
+	Words string `json:"words"`
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,11 @@ const longestPath = 103
 
 // ErrNoServer says that no server listens at the socket.
 var ErrNoServer = errors.New("no airlock serves this data directory")
+
+// ErrEnded says that the server ended before it had answered.
+var ErrEnded = errors.New("the server ended before it had answered")
+
+var errCut = fmt.Errorf("%w: whether it did what was asked isn't known", ErrEnded)
 
 // Client calls the server at a socket.
 type Client struct {
@@ -86,7 +92,33 @@ func (c *Client) Upload(ctx context.Context, name string, request any, file io.R
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, "/"+name+"?q="+url.QueryEscape(string(query)), file, http.Header{"Expect": {"100-continue"}}, result, answer)
+	from := &source{from: file}
+	err = c.send(ctx, "/"+name+"?q="+url.QueryEscape(string(query)), from, http.Header{"Expect": {"100-continue"}}, result, answer)
+	if unread := from.err.Load(); unread != nil {
+		return fmt.Errorf("the file can't be read to its end: %w", *unread)
+	}
+	return err
+}
+
+// Doctor asks the running server how it does: what is wrong with connectors, and
+// what waits for too long.
+func (c *Client) Doctor(ctx context.Context) (list []Finding, err error) {
+	err = c.Call(ctx, "doctor", nothing{}, &list, Answer{})
+	return list, err
+}
+
+// source is a file that is sent, and remembers why it couldn't be read.
+type source struct {
+	from io.Reader
+	err  atomic.Pointer[error]
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err.Store(&err)
+	}
+	return n, err
 }
 
 func (c *Client) send(ctx context.Context, path string, body io.Reader, header http.Header, result any, answer Answer) error {
@@ -96,15 +128,8 @@ func (c *Client) send(ctx context.Context, path string, body io.Reader, header h
 	}
 	request.Header = header
 	response, err := c.http.Do(request)
-	switch {
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: nothing listens at %s; start it with `airlock serve`, or name the directory with --data-dir", ErrNoServer, c.socket)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("you may not use %s: run the command as the user that runs the server", c.socket)
-	case len(c.socket) > longestPath && errors.Is(err, syscall.EINVAL):
-		return fmt.Errorf("%w: the path %s is longer than a socket's may be", ErrNoServer, c.socket)
-	case err != nil:
-		return err
+	if err != nil {
+		return c.unsent(ctx, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -117,10 +142,7 @@ func (c *Client) send(ctx context.Context, path string, body io.Reader, header h
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return errors.New("the server ended before it had answered: whether it did what was asked isn't known")
-			}
-			return err
+			return errCut
 		}
 		switch {
 		case line.Error != nil:
@@ -142,4 +164,22 @@ func (c *Client) send(ctx context.Context, path string, body io.Reader, header h
 			}
 		}
 	}
+}
+
+// unsent says why there is no answer to a request.
+func (c *Client) unsent(ctx context.Context, err error) error {
+	dialing, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !ok || dialing.Op != "dial": // the connection was cut
+		return errCut
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: nothing listens at %s; start it with `airlock serve`, or name the directory with --data-dir", ErrNoServer, c.socket)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("you may not use %s: run the command as the user that runs the server", c.socket)
+	case len(c.socket) > longestPath && errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("%w: the path %s is longer than a socket's may be", ErrNoServer, c.socket)
+	}
+	return err
 }

@@ -96,7 +96,9 @@ func (d *door) connector(ctx context.Context, in Named, _ *Stream) (any, error) 
 	}
 	clients, err := d.Identity.Clients(ctx, d.DB, view.ID)
 	for _, client := range clients {
-		row.Clients = append(row.Clients, client.ID)
+		if client.RevokedAt.IsZero() {
+			row.Clients = append(row.Clients, client.ID)
+		}
 	}
 	return row, err
 }
@@ -104,7 +106,7 @@ func (d *door) connector(ctx context.Context, in Named, _ *Stream) (any, error) 
 // show is a connector as commands show it.
 func (d *door) show(ctx context.Context, view integration.Overview) (Connector, error) {
 	c := view.Connector
-	app, err := d.Inventory.AppByID(ctx, d.DB, c.AppID)
+	app, err := d.Inventory.AppOnRecord(ctx, d.DB, c.AppID)
 	if err != nil {
 		return Connector{}, err
 	}
@@ -112,6 +114,9 @@ func (d *door) show(ctx context.Context, view integration.Overview) (Connector, 
 		ID: c.ID, Name: c.Name, App: app.Name, AppID: app.ID, Catalog: c.Catalog, Hosted: c.Hosted, Status: string(view.State), Detail: view.Detail,
 		Schedule: c.Schedule.Words(), NextSync: optional(c.NextSyncAt), Version: c.Version, Host: c.Host, Seen: optional(c.SeenAt),
 		Owners: []string{}, Settings: c.Settings, Secrets: c.Secrets, AnomalyStop: c.AnomalyStop, Created: c.CreatedAt, Removed: optional(c.RemovedAt),
+	}
+	if view.State == integration.Errored {
+		row.Next = nextStep(c)
 	}
 	if view.Last != nil {
 		row.LastSync = optional(view.Last.FinishedAt)
@@ -320,20 +325,11 @@ func (d *door) follow(parent context.Context, syncID string, wait bool, timeout 
 			return nil, err
 		}
 		if s.State.Over() || s.State == integration.HeldBack {
-			return syncRow(s), nil
+			return d.followed(parent, s)
 		}
-		progress, err := d.stage(parent, s)
+		progress, err := d.progress(parent, s)
 		if err != nil {
 			return nil, err
-		}
-		if s.State == integration.Waiting {
-			progress.Detail, err = d.obstacle(parent, s.ConnectorID)
-			if err != nil {
-				return nil, err
-			}
-			if progress.Detail != "" { // what is to be done is worth a line of its own
-				progress = Progress{Words: progress.Words + ": " + progress.Detail}
-			}
 		}
 		if err := out.Progress(progress); err != nil {
 			return nil, err
@@ -347,19 +343,78 @@ func (d *door) follow(parent context.Context, syncID string, wait bool, timeout 
 	}
 }
 
-// obstacle is why a connector doesn't take its sync, if that is known.
-func (d *door) obstacle(ctx context.Context, connectorID string) (string, error) {
-	if connectorID == "" {
-		return "", nil
+// followed is a sync of which nothing more comes by itself, with what helps if it
+// failed.
+func (d *door) followed(ctx context.Context, s integration.Sync) (any, error) {
+	row := syncRow(s)
+	if s.State != integration.Failed || s.ConnectorID == "" {
+		return row, nil
 	}
-	c, err := d.Integration.ByID(ctx, d.DB, connectorID)
-	if err != nil {
-		return "", err
+	c, err := d.Integration.ByID(ctx, d.DB, s.ConnectorID)
+	row.Next = nextStep(c)
+	return row, err
+}
+
+// progress is how far a sync is, and what keeps its connector from going on.
+func (d *door) progress(ctx context.Context, s integration.Sync) (Progress, error) {
+	p, err := d.stage(ctx, s)
+	p.ID = s.ID
+	if err != nil || s.ConnectorID == "" {
+		return p, err
 	}
-	if !c.Paused.At.IsZero() {
-		return "it is paused", nil
+	switch s.State {
+	case integration.Waiting, integration.Reading, integration.Uploading:
+		c, err := d.Integration.ByID(ctx, d.DB, s.ConnectorID)
+		if err != nil {
+			return p, err
+		}
+		p.Problem = trouble(c)
+	case integration.Comparing, integration.Applying, integration.HeldBack, integration.Applied, integration.Failed, integration.Cancelled, integration.Discarded:
 	}
-	return c.Words(c.Status(true)), nil
+	return p, nil
+}
+
+// trouble is why a connector doesn't do what waits for it, and what to do, if it
+// is known. That an older sync is held back doesn't keep a newer one.
+func trouble(c integration.Connector) string {
+	words := c.Words(c.Status(true))
+	switch {
+	case !c.Paused.At.IsZero():
+		if words != "" {
+			words = ": " + words
+		}
+		return fmt.Sprintf("%s is paused%s; `airlock connector resume %q` lets it go on", c.Name, words, c.Name)
+	case c.Problem.Kind == integration.Held:
+	case c.Problem.Kind != "":
+		if next := nextStep(c); next != "" {
+			words += "; " + next
+		}
+		return fmt.Sprintf("%s is in Error since %s: %s", c.Name, c.Problem.At.UTC().Format(timeFormat), words)
+	case words != "":
+		return fmt.Sprintf("%s isn't connected yet: %s", c.Name, words)
+	}
+	return ""
+}
+
+// timeFormat is a time in words for people.
+const timeFormat = "2006-01-02 15:04:05Z"
+
+// nextStep are the commands that help a connector which is in Error.
+func nextStep(c integration.Connector) string {
+	logs := fmt.Sprintf("`airlock connector logs %q` tells more", c.Name)
+	switch c.Problem.Kind {
+	case integration.Refused, integration.Unreachable, integration.Stuck, integration.SyncFailed, integration.Crashes:
+		if c.Hosted {
+			return fmt.Sprintf("`airlock connector set %q --set …` changes its settings, %s", c.Name, logs)
+		}
+		return "its settings are given where it runs; " + logs
+	case integration.Silent:
+		return logs
+	case integration.Held:
+		return fmt.Sprintf("`airlock connector show %q` says what, `airlock connector confirm %q` applies it, `airlock connector discard %q` doesn't", c.Name, c.Name, c.Name)
+	case integration.BinaryMissing, integration.NoChanges, integration.DiskFull:
+	}
+	return ""
 }
 
 // cancel cancels the sync of a connector that is under way.
@@ -378,27 +433,78 @@ func (d *door) cancel(ctx context.Context, in Named, _ *Stream) (any, error) {
 	return syncRow(s), err
 }
 
-func (d *door) confirm(ctx context.Context, in Named, _ *Stream) (any, error) {
-	return d.decide(ctx, in, d.Ingest.Confirm)
-}
-
-func (d *door) discard(ctx context.Context, in Named, _ *Stream) (any, error) {
-	return d.decide(ctx, in, d.Ingest.Discard)
-}
-
-// decide confirms or discards the sync of a connector that is held back.
-func (d *door) decide(ctx context.Context, in Named, decide func(ctx context.Context, actor identity.Actor, syncID string) error) (any, error) {
-	view, err := d.Integration.Show(ctx, d.actor, in.Name)
+// confirm applies the sync that is held back, and follows it if told to.
+func (d *door) confirm(ctx context.Context, in Decide, out *Stream) (any, error) {
+	syncID, err := d.held(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
-	if view.Open == nil || view.Open.State != integration.HeldBack {
-		return nil, fault.New(fault.NotReady, "no sync of %q is held back: there is nothing to decide", view.Name)
-	}
-	if err := decide(ctx, d.actor, view.Open.ID); err != nil {
+	if err := d.Ingest.Confirm(ctx, d.actor, syncID); err != nil {
 		return nil, err
 	}
-	return d.shown(ctx, view.ID)
+	if in.Wait {
+		return d.follow(ctx, syncID, true, in.Timeout, out)
+	}
+	return d.decided(ctx, in.Name)
+}
+
+func (d *door) discard(ctx context.Context, in Named, _ *Stream) (any, error) {
+	syncID, err := d.held(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Ingest.Discard(ctx, d.actor, syncID); err != nil {
+		return nil, err
+	}
+	return d.decided(ctx, in.Name)
+}
+
+// held finds the sync that is held back: a connector's, or that of a file which
+// was brought by hand for the app of this name.
+func (d *door) held(ctx context.Context, name string) (syncID string, err error) {
+	view, err := d.Integration.Show(ctx, d.actor, name)
+	var filters []integration.SyncFilter
+	switch {
+	case err == nil:
+		name = view.Name
+		filters = append(filters, integration.SyncFilter{ConnectorID: view.ID})
+	case !fault.Is(err, fault.NotFound):
+		return "", err
+	}
+	app, notApp := d.Inventory.AppByName(ctx, d.DB, name)
+	switch {
+	case notApp == nil:
+		filters = append(filters, integration.SyncFilter{AppID: app.ID})
+	case !fault.Is(notApp, fault.NotFound):
+		return "", notApp
+	case err != nil:
+		return "", err
+	}
+	for _, filter := range filters {
+		syncs, err := d.Integration.Syncs(ctx, d.actor, filter, "", pageSize)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range syncs {
+			if s.State == integration.HeldBack {
+				return s.ID, nil
+			}
+		}
+	}
+	return "", fault.New(fault.NotReady, "no sync of %q is held back: there is nothing to decide", name)
+}
+
+// decided is the connector of which something was decided, or the app.
+func (d *door) decided(ctx context.Context, name string) (any, error) {
+	answer, err := d.shown(ctx, name)
+	if !fault.Is(err, fault.NotFound) {
+		return answer, err
+	}
+	app, err := d.Inventory.AppByName(ctx, d.DB, name)
+	if err != nil {
+		return nil, err
+	}
+	return d.appRow(ctx, app)
 }
 
 // ingestFile takes a file that was brought by hand.
@@ -424,7 +530,7 @@ func (d *door) logs(parent context.Context, in Logs, out *Stream) (any, error) {
 	}
 	news := d.Live.Subscribe("connector/" + connector.ID)
 	defer news.Close()
-	lines, err := d.Integration.Log(ctx, d.actor, connector.ID, 0, 0, min(max(in.Last, 1), 1000))
+	lines, err := d.Integration.Log(ctx, d.actor, connector.ID, 0, 0, in.Last)
 	if err != nil {
 		return nil, err
 	}

@@ -35,8 +35,10 @@ type Line struct {
 
 // Progress is how far something has come: the phase it is in, and more of that.
 type Progress struct {
-	Words  string `json:"words"`
-	Detail string `json:"detail,omitempty"`
+	ID      string `json:"id,omitempty"` // of the sync or change
+	Words   string `json:"words"`
+	Detail  string `json:"detail,omitempty"`
+	Problem string `json:"problem,omitempty"` // why it doesn't go on, and what to do
 }
 
 // Error is an error on its way to the command.

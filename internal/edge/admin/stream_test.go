@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,7 +76,7 @@ func TestRowsProgressAndAResultArrive(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := []any{rows, progress, file.Bytes(), result}
-	want := []any{[]string{"1", `"two"`}, []Progress{{"reading", "2 of 3"}}, []byte{0, 255}, map[string]string{"answer": "why!"}}
+	want := []any{[]string{"1", `"two"`}, []Progress{{Words: "reading", Detail: "2 of 3"}}, []byte{0, 255}, map[string]string{"answer": "why!"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -214,6 +215,42 @@ func TestAnUploadIsRefusedInWords(t *testing.T) {
 		sent := file.count()
 		if !fault.Is(err, fault.TooLarge) || sent < least || name == "before" && sent > 0 {
 			t.Errorf("%s: %v, after %d bytes", name, err, sent)
+		}
+	}
+}
+
+// A file that can't be read to its end is told as that, not as the server's doing.
+func TestAFileThatBreaksIsSaid(t *testing.T) {
+	r := newRig(t, map[string]handler{"take": upload(func(_ context.Context, _ question, file io.Reader, _ *Stream) (any, error) {
+		_, err := io.Copy(io.Discard, file)
+		return nil, err
+	})})
+	broken := errors.New("the disk is broken")
+	err := r.Upload(t.Context(), "take", question{}, io.MultiReader(strings.NewReader("begin"), iotest.ErrReader(broken)), nil, Answer{})
+	if !errors.Is(err, broken) || errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+}
+
+func TestAServerThatDiesIsSaid(t *testing.T) {
+	dies := func(w http.ResponseWriter, _ *http.Request, out *Stream) (any, error) {
+		err := out.Progress(Progress{Words: "begun"})
+		connection, _, hijacked := http.NewResponseController(w).Hijack()
+		return nil, errors.Join(err, hijacked, connection.Close())
+	}
+	r := newRig(t, map[string]handler{"do": dies})
+	if err := r.Call(t.Context(), "do", question{}, nil, Answer{}); !errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+}
+
+func TestLocalHosts(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "localhost:8443": true, "127.0.0.1:1": true, "127.3.4.5": true, "[::1]:8443": true, "[::1]": true, "0.0.0.0:1": true, "a.localhost": true,
+		"airlock.example.com": false, "airlock.example.com:8443": false, "10.0.0.1": false, "[fe80::1]:1": false, "": false,
+	} {
+		if got := Local(host); got != want {
+			t.Errorf("%s: %t", host, got)
 		}
 	}
 }

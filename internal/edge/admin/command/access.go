@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/csv"
@@ -34,27 +35,34 @@ func (sh *shell) change(verb, short string, revoke bool) *cobra.Command {
 that is unique in the app. It is an operator's direct change: no request, no
 approval; the audit log tells of it.
 
-With --wait it ends with 0 only when a sync has seen the change; 3 says that it
-failed, 5 that it wasn't over in time.`,
+With --wait it ends with 0 only when a sync has seen the change, and says meanwhile
+what it waits for; 3 says that it failed, 5 that it wasn't over in time, 7 that the
+server stopped. In the last two it goes on, as ` + "`airlock change show`" + ` tells.`,
 		Example: "  airlock " + verb + " role:Op:assigned eve --app Airflow --wait",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Entitlement, request.Account = args[0], args[1]
-			show, end := sh.progress()
 			var change admin.Change
-			err := sh.client().Call(cmd.Context(), "access/change", request, &change, admin.Answer{Progress: show})
-			end()
+			progress := sh.progress()
+			err := sh.client().Call(cmd.Context(), "access/change", request, &change, admin.Answer{Progress: progress.show})
+			progress.end()
 			if err != nil {
-				return waiting(err, "the %s, if it was taken, goes on; `airlock change list --open` shows it", verb)
+				return waiting(err, verb, progress.id, lookForChange(progress.id))
 			}
 			return sh.changeEnded(change, request.Wait)
 		},
 	}
-	flags := cmd.Flags()
 	sh.appFlag(cmd, true, &request.App, "the app's `name`")
-	flags.StringVar(&request.Why, "why", "", "the `reason`, for the audit log")
-	flags.BoolVar(&request.Wait, "wait", false, "wait until a sync has seen it")
-	flags.DurationVar(&request.Timeout, "timeout", 0, "with --wait: give up waiting after this time; the change goes on")
+	why(cmd, &request.Why)
+	waits(cmd, &request.Wait, &request.Timeout, "wait until a sync has seen it", "the change goes on")
 	return cmd
+}
+
+// lookForChange is where to look for a change.
+func lookForChange(id string) string {
+	if id == "" {
+		return "`airlock change list` shows it"
+	}
+	return "`airlock change show " + id + " --wait` follows it, `airlock change list` lists it"
 }
 
 // changes are the changes of access, under way and past.
@@ -64,18 +72,17 @@ func (sh *shell) changes() *cobra.Command {
 		Use: "show ID", Short: "how far a change of access is", Args: Exactly("ID"), Example: "  airlock change show 2oY4… --wait",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.ID = args[0]
-			progress, end := sh.progress()
 			var change admin.Change
-			err := sh.client().Call(cmd.Context(), "change/show", request, &change, admin.Answer{Progress: progress})
-			end()
+			progress := sh.progress()
+			err := sh.client().Call(cmd.Context(), "change/show", request, &change, admin.Answer{Progress: progress.show})
+			progress.end()
 			if err != nil {
-				return waiting(err, "the change goes on; `airlock change show %s --wait` follows it", args[0])
+				return waiting(err, "change", args[0], lookForChange(args[0]))
 			}
 			return sh.changeEnded(change, request.Wait)
 		},
 	}
-	show.Flags().BoolVar(&request.Wait, "wait", false, "wait until it is over")
-	show.Flags().DurationVar(&request.Timeout, "timeout", 0, "give up waiting after this time; the change goes on")
+	waits(show, &request.Wait, &request.Timeout, "wait until it is over", "the change goes on")
 
 	filter := admin.ListChanges{}
 	all := &cobra.Command{
@@ -88,25 +95,30 @@ func (sh *shell) changes() *cobra.Command {
 		},
 	}
 	all.Flags().BoolVar(&filter.Open, "open", false, "only those that aren't over")
-	all.Flags().IntVarP(&filter.Last, "last", "n", 100, "so many")
+	last(all, &filter.Last, 100, 10000, "so many")
 	return group("change", "changes of access: under way and past", all, show)
 }
 
 // changeEnded prints a change, and makes the exit code of it.
 func (sh *shell) changeEnded(change admin.Change, waited bool) error {
+	what := fmt.Sprintf("the %s of %s for %s", change.Kind, change.Entitlement, change.Account)
+	follow := fmt.Sprintf("`airlock change show %s --wait` follows it", change.ID)
+	open := change.State != "verified" && change.State != "failed"
 	err := sh.object(change, func(w io.Writer) {
-		if change.State != "failed" {
-			fmt.Fprintf(w, "%s of %s for %s: %s\n", change.Kind, change.Entitlement, change.Account, change.State)
+		switch {
+		case open && !waited:
+			fmt.Fprintf(w, "%s of %s for %s: %s; %s\n", change.Kind, change.Entitlement, change.Account, change.Waits, follow)
+		case change.State == "verified":
+			fmt.Fprintf(w, "%s of %s for %s: verified\n", change.Kind, change.Entitlement, change.Account)
 		}
 	})
 	switch {
 	case err != nil:
 		return err
 	case change.State == "failed":
-		return exit{ExitFailed, fmt.Errorf("the %s of %s for %s failed: %s", change.Kind, change.Entitlement, change.Account, change.Error)}
-	case waited && change.State != "verified":
-		return exit{ExitTimeout, fmt.Errorf("the %s of %s for %s is %s, and goes on; `airlock change show %s --wait` follows it",
-			change.Kind, change.Entitlement, change.Account, change.State, change.ID)}
+		return exit{ExitFailed, fmt.Errorf("%s failed: %s", what, change.Error)}
+	case waited && open:
+		return exit{ExitTimeout, fmt.Errorf("%s isn't verified yet, and goes on: %s; %s", what, change.Waits, follow)}
 	}
 	return nil
 }
@@ -117,12 +129,17 @@ func (sh *shell) export() *cobra.Command {
 		Use: "export {accounts,entitlements,grants,people}", Short: "the inventory as CSV or JSON",
 		ValidArgs: []string{"accounts", "entitlements", "grants", "people"},
 		Long: `Writes a list of the inventory to the standard output: of one app, or of all. In
-CSV, what a spreadsheet would take for a formula begins with an apostrophe.
-Grants are direct and inherited ones; path says through what one is inherited.`,
-		Example: "  airlock export grants --app Airflow >grants.csv\n  airlock export accounts --format json",
+CSV, what a spreadsheet would take for a formula begins with an apostrophe; on a
+terminal, what would steer it is shown as \x1b or \u202e. JSON has all as it is.
+Grants are direct and inherited ones; path says through what one is inherited.
+Whoever holds one may be a role or a group; with --accounts it is an account.`,
+		Example: "  airlock export grants --app Airflow >grants.csv\n  airlock export grants --accounts --format json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(cmd.ValidArgs, args[0]) {
-				return exit{ExitUsage, errors.New("export takes one of accounts, entitlements, grants, people")}
+				return Usage("export takes one of accounts, entitlements, grants, people")
+			}
+			if request.Accounts && args[0] != "grants" {
+				return Usage("--accounts goes with grants: it leaves out those of other things than accounts")
 			}
 			return nil
 		},
@@ -132,15 +149,16 @@ Grants are direct and inherited ones; path says through what one is inherited.`,
 			case format == "json" || sh.asJSON && !cmd.Flags().Changed("format"):
 				return sh.array(cmd.Context(), "export", request)
 			case format != "csv":
-				return exit{ExitUsage, fmt.Errorf("--format is csv or json, not %q", format)}
+				return Usage("--format is csv or json, not %q", format)
 			case sh.asJSON:
-				return exit{ExitUsage, errors.New("--json and --format csv go against each other")}
+				return Usage("--json and --format csv go against each other")
 			}
 			return sh.csv(cmd.Context(), request)
 		},
 	}
 	sh.appFlag(cmd, false, &request.App, "of the app of this `name` alone")
 	cmd.Flags().StringVar(&format, "format", "csv", "`csv` or json (one array)")
+	cmd.Flags().BoolVar(&request.Accounts, "accounts", false, "of grants: only those that accounts hold")
 	choices(cmd, "format", "csv", "json")
 	return cmd
 }
@@ -149,7 +167,11 @@ Grants are direct and inherited ones; path says through what one is inherited.`,
 // What a spreadsheet would take for a formula is quoted, so that a name from a
 // connector can't run anything.
 func (sh *shell) csv(ctx context.Context, request admin.Export) error {
-	writer := csv.NewWriter(sh.out)
+	out := sh.out
+	if terminal(out) {
+		out = readable{out}
+	}
+	writer := csv.NewWriter(out)
 	if err := writer.Write(admin.Columns(request.What)); err != nil {
 		return err
 	}
@@ -212,25 +234,22 @@ func (sh *shell) ingest() *cobra.Command {
 		Use: "ingest FILE.c1z --app NAME", Short: "take an app's inventory from a file", Args: Exactly("FILE.c1z"),
 		Long: `Takes what a connector wrote into a .c1z file where there is no way between it and
 the server, and waits until it is in the inventory. The file is judged like any
-sync: it may be held back. Exit codes are those of ` + "`airlock connector sync --wait`" + `.`,
+sync: it may be held back, until ` + "`airlock connector confirm`" + ` with the app's name. Exit
+codes are those of ` + "`airlock connector sync --wait`" + `.`,
 		Example: "  airlock ingest sync.c1z --app Airflow",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := open(args[0])
+			file, err := open(args[0], "nothing was sent")
 			if err != nil {
 				return err
 			}
 			defer file.Close()
-			sync, err := sh.follow(func(result any, answer admin.Answer) error {
+			return sh.follow(request.App, true, func(result any, answer admin.Answer) error {
 				return sh.client().Upload(cmd.Context(), "ingest", request, file, result, answer)
 			})
-			if err != nil {
-				return waiting(err, "if the file was taken whole, it goes on")
-			}
-			return sh.ended(sync, request.App, request.Wait)
 		},
 	}
 	sh.appFlag(cmd, true, &request.App, "the app's `name`")
-	cmd.Flags().DurationVar(&request.Timeout, "timeout", 0, "give up waiting after this time; it goes on")
+	cmd.Flags().Var(patience{&request.Timeout}, "timeout", "give up waiting after this time, 0 is never; it goes on")
 	return cmd
 }
 
@@ -243,7 +262,7 @@ func (sh *shell) app() *cobra.Command {
 		Example: "  airlock app add Payroll --unmanaged --owner ann@example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !unmanaged {
-				return exit{ExitUsage, errors.New("a managed app is added with its connector, by `airlock connector add`; for one without, add --unmanaged")}
+				return Usage("a managed app is added with its connector, by `airlock connector add`; for one without, add --unmanaged")
 			}
 			add.Name = args[0]
 			return sh.printApp(cmd.Context(), "app/add", add, "added")
@@ -264,12 +283,21 @@ func (sh *shell) app() *cobra.Command {
 	}
 	owner.Flags().StringArrayVar(&people, "owner", nil, "a person, by `e-mail`; may be repeated")
 	owner.Flags().StringArrayVar(&entitlements, "holders-of", nil, "an `entitlement` of the app; may be repeated")
-	owner.MarkFlagsOneRequired("owner", "holders-of")
+	someOf(owner, false, "owner", "holders-of")
 
 	var matching string
 	var directory bool
 	set := &cobra.Command{
 		Use: "set NAME", Short: "how an app's accounts are matched to people", Args: Exactly("NAME"), ValidArgsFunction: sh.apps,
+		Long: `An account becomes that of the one person who has its e-mail or employee id
+(narrow); where there is none, with broad, who has its username or whose e-mail
+begins with it. If two people fit, it is nobody's. That is decided when a sync is
+applied, and for all accounts known already, in the background, after people
+changed and after this command. ` + "`airlock export accounts`" + ` shows it: person and
+matched_by. What ` + "`airlock account link`" + ` says stays.
+
+With --directory the people are those of its accounts; ` + "`airlock export people`" + ` shows
+them after the next sync, with the app as their source.`,
 		Example: "  airlock app set Airflow --matching broad",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request := admin.SetApp{Name: args[0]}
@@ -285,7 +313,7 @@ func (sh *shell) app() *cobra.Command {
 	set.Flags().StringVar(&matching, "matching", "narrow", "narrow (e-mail, employee id) or broad (username too)")
 	set.Flags().BoolVar(&directory, "directory", true, "its accounts are the people")
 	choices(set, "matching", "narrow", "broad")
-	set.MarkFlagsOneRequired("matching", "directory")
+	someOf(set, false, "matching", "directory")
 
 	return group("app", "apps and their owners",
 		&cobra.Command{
@@ -296,7 +324,63 @@ func (sh *shell) app() *cobra.Command {
 					return row(a.Name, yes(a.Managed), yes(a.Directory), dash(strings.Join(a.Owners, ", ")), about(a.Synced, now))
 				})
 			},
-		}, addCmd, owner, set)
+		}, addCmd, owner, set, sh.appRename(), sh.appRemove())
+}
+
+func (sh *shell) appRename() *cobra.Command {
+	return &cobra.Command{
+		Use: "rename NAME NEW", Short: "give an app another name", Args: Exactly("NAME", "NEW"), ValidArgsFunction: sh.apps,
+		Long:    "Its connector keeps its own name; `airlock connector set --rename` changes that.",
+		Example: "  airlock app rename Airflow \"Airflow, Oslo\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return sh.printApp(cmd.Context(), "app/rename", admin.RenameApp{Name: args[0], New: args[1]}, "renamed, it was "+args[0])
+		},
+	}
+}
+
+func (sh *shell) appRemove() *cobra.Command {
+	yes := false
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "remove an app that has no connector", Args: Exactly("NAME"), ValidArgsFunction: sh.apps,
+		Long: `Says in numbers what would go with the app, and asks before it is removed; where
+nobody can be asked, --yes says so. Its past grants, to which its present ones are
+added, stay on record, and so do people that it told of as a directory. A connector
+is removed before its app, by ` + "`airlock connector remove`" + `.`,
+		Example: "  airlock app remove Payroll\n  airlock app remove Payroll --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var held admin.Held
+			if err := sh.client().Call(cmd.Context(), "app/held", admin.Named{Name: args[0]}, &held, admin.Answer{}); err != nil {
+				return err
+			}
+			goes := fmt.Sprintf("with %q would go %s, %s, %s and %s", held.App, admin.Count(held.Accounts, "account"), admin.Count(held.Resources, "resource"),
+				admin.Count(held.Entitlements, "entitlement"), admin.Count(held.Grants, "direct grant"))
+			switch {
+			case yes:
+			case !terminal(cmd.InOrStdin()):
+				return Usage("%s; nothing was removed: --yes removes it where nobody can be asked", goes)
+			default:
+				if ok, err := sh.ask(cmd, goes+". Remove it?"); err != nil || !ok {
+					return err
+				}
+			}
+			return sh.printApp(cmd.Context(), "app/remove", admin.Named{Name: args[0]}, "removed")
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	return cmd
+}
+
+// ask asks a question whose answer is yes or no.
+func (sh *shell) ask(cmd *cobra.Command, question string) (bool, error) {
+	fmt.Fprintf(sh.err, "%s [y/N] ", plain(question))
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer == "y" || answer == "yes" {
+		return true, nil
+	}
+	return false, Usage("it was not confirmed: nothing was removed")
 }
 
 func (sh *shell) printApp(ctx context.Context, call string, request any, done string) error {

@@ -27,6 +27,7 @@ const (
 	ExitHeld        = 4   // a sync is held back until it is confirmed
 	ExitTimeout     = 5   // it wasn't over in time, and goes on
 	ExitNoServer    = 6   // no server runs: nothing was asked of one
+	ExitStopped     = 7   // the server stopped before it had answered
 	ExitInterrupted = 130 // by a signal, as shells have it
 )
 
@@ -40,6 +41,9 @@ func (e exit) Error() string { return e.err.Error() }
 
 func (e exit) Unwrap() error { return e.err }
 
+// Usage is an error in what was typed, with the exit code of those.
+func Usage(format string, args ...any) error { return exit{ExitUsage, fmt.Errorf(format, args...)} }
+
 // ExitCode is the code with which the process ends after an error.
 func ExitCode(err error) int {
 	var own exit
@@ -50,14 +54,18 @@ func ExitCode(err error) int {
 		return own.code
 	case errors.Is(err, admin.ErrNoServer):
 		return ExitNoServer
+	case errors.Is(err, admin.ErrEnded):
+		return ExitStopped
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
 	}
 	switch fault.CodeOf(err) {
 	case fault.Invalid, fault.NotFound, fault.Conflict, fault.NotReady, fault.Forbidden, fault.TooLarge:
 		return ExitUsage
-	case fault.Timeout, fault.Unavailable:
+	case fault.Timeout:
 		return ExitTimeout
+	case fault.Unavailable:
+		return ExitStopped
 	default:
 		return ExitError
 	}
@@ -91,31 +99,29 @@ func New(version string, getenv func(string) string, others ...*cobra.Command) *
 	sh := &shell{getenv: getenv}
 	root := group("airlock", "who may do what: connectors, inventory, changes of access, audit",
 		sh.connector(), sh.grant(), sh.revoke(), sh.changes(), sh.export(), sh.ingest(),
-		sh.app(), sh.account(), sh.people(), sh.audit(), sh.key(), sh.backup(),
+		sh.app(), sh.account(), sh.people(), sh.audit(), sh.key(), sh.backup(), sh.completion(),
 	)
 	root.AddCommand(others...)
+	root.SetHelpCommand(help(root))
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.Long = `Airlock governs who may do what. ` + "`airlock serve`" + ` runs the server; all other
 commands talk to the server that runs, through a socket in its data directory.
 
 Exit codes: 0 done · 1 error · 2 wrong usage, or it can't be done as things are ·
 3 a sync or a change of access failed, or an audit log isn't sound · 4 a sync is
 held back until it is confirmed · 5 not over in time, and goes on · 6 no server
-runs · 130 interrupted`
+runs · 7 the server stopped before it had answered · 130 interrupted`
 	root.Version = version
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		sh.out, sh.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
-		// Cobra looks at these later, and its errors don't tell what they are.
-		if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
-			return exit{ExitUsage, fmt.Errorf("%w; `%s --help` says more", err, cmd.CommandPath())}
-		}
-		return nil
+		return needed(cmd)
 	}
 	root.PersistentFlags().StringVar(&sh.dataDir, "data-dir", "",
 		"the server's data `directory` (AIRLOCK_DATA_DIR; default /var/lib/airlock for root, ~/.local/share/airlock for others)")
 	root.PersistentFlags().BoolVar(&sh.asJSON, "json", false, "print one JSON array or object")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return exit{ExitUsage, fmt.Errorf("%w; `%s --help` says more", err, cmd.CommandPath())}
+		return Usage("%w; `%s --help` says more", err, cmd.CommandPath())
 	})
 	return root
 }
@@ -132,7 +138,7 @@ func (sh *shell) client() *admin.Client {
 func group(use, short string, children ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Args: func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return exit{ExitUsage, fmt.Errorf("there is no command %q; `%s --help` lists them", cmd.CommandPath()+" "+args[0], cmd.CommandPath())}
+			return Usage("there is no command %q; `%s --help` lists them", cmd.CommandPath()+" "+args[0], cmd.CommandPath())
 		}
 		return nil
 	}, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
@@ -147,9 +153,9 @@ func Exactly(names ...string) cobra.PositionalArgs {
 		case len(args) == len(names):
 			return nil
 		case len(names) == 0:
-			return exit{ExitUsage, fmt.Errorf("%s takes no argument such as %q; `%s --help` says more", cmd.CommandPath(), args[0], cmd.CommandPath())}
+			return Usage("%s takes no argument such as %q; `%s --help` says more", cmd.CommandPath(), args[0], cmd.CommandPath())
 		}
-		return exit{ExitUsage, fmt.Errorf("%s takes %s; `%s --help` says more", cmd.CommandPath(), strings.Join(names, " "), cmd.CommandPath())}
+		return Usage("%s takes %s; `%s --help` says more", cmd.CommandPath(), strings.Join(names, " "), cmd.CommandPath())
 	}
 }
 
@@ -157,7 +163,7 @@ func Exactly(names ...string) cobra.PositionalArgs {
 func optional(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return exit{ExitUsage, fmt.Errorf("%s takes one %s or none; `%s --help` says more", cmd.CommandPath(), name, cmd.CommandPath())}
+			return Usage("%s takes one %s or none; `%s --help` says more", cmd.CommandPath(), name, cmd.CommandPath())
 		}
 		return nil
 	}
@@ -229,43 +235,81 @@ func (sh *shell) array(ctx context.Context, call string, request any) error {
 }
 
 // progress shows how far it is on the error stream: on a terminal on one line
-// that changes, elsewhere a line for each new phase.
-func (sh *shell) progress() (show func(admin.Progress), end func()) {
-	file, ok := sh.err.(*os.File)
-	terminal := false
-	if ok {
-		if info, err := file.Stat(); err == nil {
-			terminal = info.Mode()&os.ModeCharDevice != 0
-		}
-	}
-	last, shown := "", false
-	return func(p admin.Progress) {
-			words := plain(p.Words)
-			switch {
-			case terminal:
-				if p.Detail != "" {
-					words += " " + plain(p.Detail)
-				}
-				fmt.Fprintf(sh.err, "\r\x1b[K%s", cut(words, width))
-				shown = true
-			case words != last:
-				fmt.Fprintln(sh.err, words)
-			}
-			last = words
-		}, func() {
-			if shown {
-				fmt.Fprint(sh.err, "\r\x1b[K")
-			}
-			shown = false
-		}
+// that changes, elsewhere a line for each new phase. A problem has lines of its
+// own.
+type progress struct {
+	sh      *shell
+	id      string // of the sync or change
+	last    string
+	problem string
+	shown   bool
 }
 
-// waiting is what goes on when the wait for it is interrupted.
-func waiting(err error, words string, args ...any) error {
-	if errors.Is(err, context.Canceled) {
-		return exit{ExitInterrupted, fmt.Errorf("interrupted; %s", fmt.Sprintf(words, args...))}
+func (sh *shell) progress() *progress { return &progress{sh: sh} }
+
+func (p *progress) show(now admin.Progress) {
+	p.id = now.ID
+	if now.Problem != p.problem && now.Problem != "" {
+		p.end()
+		lines := []string{now.Problem}
+		if terminal(p.sh.err) {
+			lines = wrap(now.Problem, width)
+		}
+		for _, part := range lines {
+			fmt.Fprintln(p.sh.err, visible(part))
+		}
+		p.problem = now.Problem
 	}
-	return err
+	words := visible(now.Words)
+	switch {
+	case terminal(p.sh.err):
+		if now.Detail != "" {
+			words += " " + visible(now.Detail)
+		}
+		fmt.Fprintf(p.sh.err, "\r\x1b[K%s", cut(words, width))
+		p.shown = true
+	case words != p.last:
+		fmt.Fprintln(p.sh.err, words)
+	}
+	p.last = words
+}
+
+func (p *progress) end() {
+	if p.shown {
+		fmt.Fprint(p.sh.err, "\r\x1b[K")
+	}
+	p.shown = false
+}
+
+// terminal reports whether a person reads what is written.
+func terminal(out any) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// waiting says of a wait that was cut off what goes on, by its id as far as that
+// is known, and where to look for it.
+func waiting(err error, what, id, look string) error {
+	interrupted := errors.Is(err, context.Canceled)
+	ended := "the server ended"
+	if fault.Is(err, fault.Unavailable) {
+		ended = "the server stops"
+	} else if !interrupted && !errors.Is(err, admin.ErrEnded) {
+		return err
+	}
+	switch {
+	case interrupted && id == "":
+		return exit{ExitInterrupted, fmt.Errorf("interrupted; the %s, if it was taken, goes on: %s", what, look)}
+	case interrupted:
+		return exit{ExitInterrupted, fmt.Errorf("interrupted; the %s (%s) goes on: %s", what, id, look)}
+	case id == "":
+		return exit{ExitStopped, fmt.Errorf("%s; whether the %s was taken isn't known: once a server runs again, %s", ended, what, look)}
+	}
+	return exit{ExitStopped, fmt.Errorf("%s; the %s (%s) goes on once one runs again: %s", ended, what, id, look)}
 }
 
 // interrupted takes the end of what goes on for ever as its end, not as an error.
@@ -276,12 +320,12 @@ func interrupted(err error) error {
 	return err
 }
 
-// when shows a time to people.
+// when shows a time to people, in UTC.
 func when(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return "–"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
 // about shows a time as how far away it is.

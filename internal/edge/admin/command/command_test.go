@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -166,6 +168,7 @@ func TestScripts(t *testing.T) {
 					"server": serverCommand,
 					"json":   isJSON,
 					"narrow": narrow,
+					"keep":   keep,
 				},
 			})
 		})
@@ -246,6 +249,15 @@ func narrow(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
+// keep keeps a part of the output: keep NAME REGEXP, with one group.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(found) != 2 {
+		ts.Fatalf("nothing matches %s", args[1])
+	}
+	ts.Setenv(args[0], found[1])
+}
+
 // A wait that is interrupted says what goes on, and ends with 130.
 func TestAnInterruptEndsAWait(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "data")
@@ -270,7 +282,7 @@ func TestAnInterruptEndsAWait(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"connector", "sync", "Bank", "--wait"}, 130, "the sync of Bank goes on"},
+		{[]string{"connector", "sync", "Bank", "--wait"}, 130, "interrupted; the sync of Bank ("},
 		{[]string{"audit", "tail", "-f"}, 0, ""},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -289,7 +301,7 @@ func TestAnInterruptEndsAWait(t *testing.T) {
 	stopped := make(chan error, 1)
 	stopping := &screen{said: sync.OnceFunc(func() { go func() { stopped <- all.stop(dir) }() })}
 	begun := time.Now()
-	if code := airlock(ctx, getenv, nil, io.Discard, stopping, "connector", "sync", "Bank", "--wait"); code != command.ExitTimeout || !strings.Contains(stopping.String(), "the server stops") {
+	if code := airlock(ctx, getenv, nil, io.Discard, stopping, "connector", "sync", "Bank", "--wait"); code != command.ExitStopped || !strings.Contains(stopping.String(), "the server stops; the sync of Bank (") {
 		t.Errorf("exit %d: %s", code, stopping)
 	}
 	if err := <-stopped; err != nil || time.Since(begun) > 10*time.Second {
@@ -316,4 +328,49 @@ func (s *screen) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()
+}
+
+// What is waited for is named when the server dies, with the command to look.
+func TestADeadServerIsSaid(t *testing.T) {
+	for _, test := range []struct{ answer, args, says string }{
+		{`{"progress":{"id":"2aaa","words":"reading"}}`, "connector sync Bank --wait", "the server ended; the sync of Bank (2aaa) goes on once one runs again: `airlock connector show \"Bank\"` tells"},
+		{`{"progress":{"id":"2bbb","words":"reading"}}`, "grant a b --app Bank --wait", "the server ended; the grant (2bbb) goes on once one runs again: `airlock change show 2bbb --wait` follows it, `airlock change list` lists it"},
+		{``, "revoke a b --app Bank --wait", "the server ended; whether the revoke was taken isn't known: once a server runs again, `airlock change list` shows it"},
+		{``, "connector pause Bank", "the server ended before it had answered: whether it did what was asked isn't known"},
+	} {
+		dir := shortDir(t)
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, "airlock.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dying := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintln(w, test.answer)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		})}
+		go dying.Serve(listener)
+		t.Cleanup(func() { dying.Close() })
+		var problems bytes.Buffer
+		getenv := func(name string) string { return map[string]string{"AIRLOCK_DATA_DIR": dir}[name] }
+		code := airlock(t.Context(), getenv, nil, io.Discard, &problems, strings.Fields(test.args)...)
+		if code != command.ExitStopped || !strings.Contains(problems.String(), test.says) {
+			t.Errorf("%s: exit %d: %s", test.args, code, &problems)
+		}
+	}
+}
+
+func TestAReasonHasALength(t *testing.T) {
+	nothing := func(string) string { return "" }
+	for length, want := range map[int]int{1000: command.ExitNoServer, 1001: command.ExitUsage} {
+		for _, args := range [][]string{{"grant", "a", "b", "--app", "Bank"}, {"revoke", "a", "b", "--app", "Bank"}, {"connector", "pause", "Bank"}} {
+			var problems bytes.Buffer
+			args = append(args, "--data-dir", t.TempDir(), "--why", strings.Repeat("x", length))
+			if code := airlock(t.Context(), nothing, nil, io.Discard, &problems, args...); code != want {
+				t.Errorf("%d bytes: exit %d: %s", length, code, &problems)
+			}
+			if want == command.ExitUsage && !strings.Contains(problems.String(), "--why has 1001 bytes, and may have 1000; nothing was changed") {
+				t.Error(&problems)
+			}
+		}
+	}
 }

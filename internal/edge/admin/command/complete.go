@@ -38,7 +38,7 @@ func (sh *shell) propose(cmd *cobra.Command, call string, request any, field, be
 		if err := json.Unmarshal(row[field], &name); err != nil {
 			return err
 		}
-		if strings.HasPrefix(name, begun) && !strings.ContainsAny(name, "\t\n") {
+		if strings.HasPrefix(name, begun) && visible(name) == name {
 			names = append(names, name)
 		}
 		if len(names) >= mostProposals {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -26,8 +27,7 @@ func (sh *shell) connector() *cobra.Command {
 		sh.connectorSchedule(), sh.connectorSync(), sh.connectorCancel(), sh.connectorLogs(), sh.connectorRotate(),
 		sh.connectorPause(), sh.one("resume NAME", "let a paused connector sync again", "connector/resume", "resumed",
 			"What was due meanwhile is due at once."),
-		sh.one("confirm NAME", "apply the sync that was held back", "connector/confirm", "confirmed: it is being applied",
-			"Applies exactly the file that was held back, as `airlock connector show` tells of\nit; what the target system holds by now comes with the next sync."),
+		sh.connectorConfirm(),
 		sh.one("discard NAME", "throw the sync away that was held back", "connector/discard", "discarded: nothing was changed",
 			"The inventory stays as it is. The next sync is judged anew."),
 		sh.one("remove NAME", "remove a connector; what it found stays", "connector/remove", "removed; what it found stays as it was last seen",
@@ -57,7 +57,7 @@ func (sh *shell) connectorCatalog() *cobra.Command {
 				return sh.connectorForm(cmd, args[0])
 			}
 			return list(cmd.Context(), sh, "connector/catalog", struct{}{}, "NAME  ~TITLE  VERSION  ~NEEDS", func(e admin.CatalogEntry) line {
-				l := row(e.Name, e.DisplayName, dash(e.Version), "")
+				l := row(e.Name, e.DisplayName, version(e.Version), "")
 				if e.Problem != "" {
 					l.note = "can't be used: " + e.Problem
 				}
@@ -81,7 +81,7 @@ func (sh *shell) connectorForm(cmd *cobra.Command, name string) error {
 		return err
 	}
 	return sh.object(e, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %s %s\n", e.Name, e.DisplayName, e.Version)
+		fmt.Fprintf(w, "%s: %s %s\n", e.Name, e.DisplayName, version(e.Version))
 		if e.Problem != "" {
 			fmt.Fprintf(w, "can't be used: %s\n", e.Problem)
 		}
@@ -115,10 +115,26 @@ func (sh *shell) connectorList() *cobra.Command {
 				if !c.Hosted {
 					kind += ", elsewhere"
 				}
-				return line{cells: []string{c.Name, c.App, kind, c.Status, about(c.LastSync, now), about(c.NextSync, now)}, note: c.Detail}
+				return line{cells: []string{c.Name, c.App, kind, c.Status, about(c.LastSync, now), about(c.NextSync, now)}, note: detail(c)}
 			})
 		},
 	}
+}
+
+// detail says more of a connector's status.
+func detail(c admin.Connector) string {
+	if c.Next == "" {
+		return c.Detail
+	}
+	return c.Detail + "; " + c.Next
+}
+
+// version is that of a program; one that was built without says so.
+func version(text string) string {
+	if text == "(devel)" {
+		return "development"
+	}
+	return dash(text)
 }
 
 func (sh *shell) connectorShow() *cobra.Command {
@@ -149,13 +165,13 @@ func showConnector(w io.Writer, c admin.Connector) {
 	field("app", c.App)
 	field("connector", c.Catalog+map[bool]string{true: ", hosted here", false: ", runs elsewhere"}[c.Hosted])
 	field("status", c.Status)
-	field("", c.Detail)
+	field("", detail(c))
 	field("schedule", c.Schedule)
 	field("last sync", when(c.LastSync))
 	field("next sync", when(c.NextSync))
 	field("seen", when(c.Seen))
 	field("host", dash(c.Host))
-	field("version", dash(c.Version))
+	field("version", version(c.Version))
 	field("owners", dash(strings.Join(c.Owners, ", ")))
 	field("anomaly stop", map[bool]string{true: "on", false: "off"}[c.AnomalyStop])
 	field("id", c.ID)
@@ -167,7 +183,7 @@ func showConnector(w io.Writer, c admin.Connector) {
 		settings[name] = "(secret)"
 	}
 	for name, value := range c.Settings {
-		settings[name] = cut(value, width)
+		settings[name] = visible(cut(value, width))
 	}
 	for n, name := range slices.Sorted(maps.Keys(settings)) {
 		if n == 0 {
@@ -179,16 +195,18 @@ func showConnector(w io.Writer, c admin.Connector) {
 		return
 	}
 	fmt.Fprintln(w)
-	table := newTable("SYNC  STATE  CAUSE  TOOK  ~CHANGES")
+	table := newTable("SYNC  ASKED FOR  STATE  CAUSE  TOOK")
 	for _, s := range c.Syncs {
-		l := row(when(&s.Created), s.State, s.Cause, "–", changes(s.Changes))
+		l := row(s.ID, when(&s.Created), s.State, s.Cause, "–")
 		if s.Kind != "full" {
-			l.cells[1] += ", " + s.Kind
+			l.cells[2] += ", " + s.Kind
 		}
 		if s.Started != nil && s.Finished != nil {
-			l.cells[3] = s.Finished.Sub(*s.Started).Round(10 * time.Millisecond).String()
+			l.cells[4] = s.Finished.Sub(*s.Started).Round(10 * time.Millisecond).String()
 		}
-		l.note = s.Error
+		if l.note = s.Error; l.note == "" && len(s.Changes) > 0 {
+			l.note = "changes: " + changes(s.Changes)
+		}
 		table.add(l)
 	}
 	table.print(w)
@@ -283,11 +301,12 @@ it is given by --set-file too. ` + "`airlock connector catalog CATALOG-NAME`" + 
 settings.
 
 Without --hosted it prints the Client ID and the Client Secret with which the
-connector is started elsewhere. The secret is shown this once.`,
+connector is started elsewhere. The secret is shown this once: let the file that
+takes it be yours alone, by umask 077.`,
 		Example: `  airlock connector add airflow --app Airflow --hosted \
     --set airflow-base-url=https://airflow.example.com --set airflow-username=airlock \
     --set-file airflow-password=/run/secrets/airflow
-  airlock connector add airflow --app "Airflow, Oslo" >oslo.env`,
+  (umask 077; airlock connector add airflow --app "Airflow, Oslo" >oslo.env)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Catalog = args[0]
 			settings, err := settings(set, setFile, cmd.InOrStdin())
@@ -295,7 +314,7 @@ connector is started elsewhere. The secret is shown this once.`,
 				return err
 			}
 			if len(settings) > 0 && !request.Hosted {
-				return exit{ExitUsage, errors.New("--set is for connectors that are hosted here: add --hosted, or give the settings to the connector where it runs")}
+				return Usage("--set is for connectors that are hosted here: add --hosted, or give the settings to the connector where it runs")
 			}
 			request.Settings = settings
 			var answer admin.Credentials
@@ -333,11 +352,35 @@ func (sh *shell) credentials(answer admin.Credentials) error {
 	if err != nil || sh.asJSON {
 		return err
 	}
-	fmt.Fprintln(sh.err, "The secret is shown this once. `airlock connector rotate` makes another.")
+	name := answer.Connector.Name
+	fmt.Fprintf(sh.err, "The secret is shown this once. `airlock connector rotate %q` makes another.\n", name)
 	if answer.CADir != "" {
 		fmt.Fprintf(sh.err, "The server's CA is its own: on other machines SSL_CERT_DIR is a folder that holds %s alone.\n", answer.CADir+"/ca.pem")
 	}
+	if mode, open := readByOthers(sh.out); open {
+		fmt.Fprintf(sh.err, "Others can read the file that this was written to (%s): chmod 600 it.\n", mode)
+	}
+	_, host, _ := strings.Cut(answer.ClientID, "@")
+	host, _, _ = strings.Cut(host, "/")
+	if admin.Local(host) {
+		fmt.Fprintf(sh.err, "The Client ID names %s, which connectors on other machines can't reach: for one there, start the server\n"+
+			"with AIRLOCK_PUBLIC_URL=https://… and make a new one by `airlock connector rotate %q`.\n", host, name)
+	}
 	return nil
+}
+
+// readByOthers reports whether what is written goes into a file that others can
+// read.
+func readByOthers(out any) (fs.FileMode, bool) {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, false
+	}
+	return info.Mode().Perm(), info.Mode().Perm()&0o077 != 0
 }
 
 // settings reads key=value and key=file.
@@ -346,26 +389,35 @@ func settings(set, setFile []string, in io.Reader) (map[string]string, error) {
 	for _, pair := range set {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok || key == "" {
-			return nil, exit{ExitUsage, fmt.Errorf("--set takes key=value, not %q", pair)}
+			return nil, Usage("--set takes key=value, not %q", pair)
 		}
 		all[key] = value
 	}
 	for _, pair := range setFile {
 		key, name, ok := strings.Cut(pair, "=")
 		if !ok || key == "" || name == "" {
-			return nil, exit{ExitUsage, fmt.Errorf("--set-file takes key=file, not %q", pair)}
+			return nil, Usage("--set-file takes key=file, not %q", pair)
 		}
-		read := func() ([]byte, error) { return os.ReadFile(name) } //nolint:gosec // the operator names the file
-		if name == "-" {
-			read = func() ([]byte, error) { return io.ReadAll(in) }
-		}
-		value, err := read()
+		value, err := readFile(name, in)
 		if err != nil {
-			return nil, exit{ExitUsage, fmt.Errorf("--set-file %s: %w", key, err)}
+			return nil, Usage("--set-file %s: %w", key, err)
 		}
 		all[key] = content(value)
 	}
 	return all, nil
+}
+
+// readFile reads a file, or the standard input for -.
+func readFile(name string, in io.Reader) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(in)
+	}
+	file, err := open(name, "nothing was set")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(file)
 }
 
 // content is a file as the value of a setting: one line without its end, longer
@@ -421,7 +473,7 @@ func (sh *shell) connectorSet() *cobra.Command {
 	flags.StringArrayVar(&owners, "owner", nil, "the people that own it, by `e-mail`, instead of those that do; may be repeated")
 	flags.BoolVar(&anomaly, "anomaly-stop", true, "hold back syncs that would remove much")
 	flags.BoolVar(&debug, "debug-log", true, "take the connector's debug log with each sync")
-	cmd.MarkFlagsOneRequired("set", "set-file", "unset", "rename", "owner", "anomaly-stop", "debug-log")
+	someOf(cmd, false, "set", "set-file", "unset", "rename", "owner", "anomaly-stop", "debug-log")
 	return cmd
 }
 
@@ -455,8 +507,7 @@ func (sh *shell) connectorSchedule() *cobra.Command {
 	flags.DurationVar(&request.Every, "every", 0, "interval, such as 30m or 24h")
 	flags.StringVar(&request.Cron, "cron", "", "cron `expression` of five fields")
 	flags.StringVar(&request.Zone, "zone", "", "the `zone` of --cron, such as Europe/Oslo (default UTC)")
-	cmd.MarkFlagsMutuallyExclusive("every", "cron")
-	cmd.MarkFlagsOneRequired("every", "cron")
+	someOf(cmd, true, "every", "cron")
 	return cmd
 }
 
@@ -471,7 +522,7 @@ func (sh *shell) connectorPause() *cobra.Command {
 			return sh.did(cmd.Context(), "connector/pause", request, "paused")
 		},
 	}
-	cmd.Flags().StringVar(&request.Why, "why", "", "the `reason`, for the audit log")
+	why(cmd, &request.Why)
 	return cmd
 }
 
@@ -479,7 +530,7 @@ func (sh *shell) connectorRotate() *cobra.Command {
 	return &cobra.Command{
 		Use: "rotate NAME", Short: "make a new Client ID and Secret; the old ones end at once", Args: Exactly("NAME"), ValidArgsFunction: sh.connectors,
 		Long:    "For a connector that runs elsewhere: it is to be started anew with what this prints.\nA hosted one gets new credentials at each start by itself.",
-		Example: "  airlock connector rotate \"Airflow, Oslo\" >oslo.env",
+		Example: "  (umask 077; airlock connector rotate \"Airflow, Oslo\" >oslo.env)",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var answer admin.Credentials
 			if err := sh.client().Call(cmd.Context(), "connector/rotate", admin.Named{Name: args[0]}, &answer, admin.Answer{}); err != nil {
@@ -501,18 +552,35 @@ in time.`,
 		Example: "  airlock connector sync Airflow --wait --timeout 10m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Name = args[0]
-			sync, err := sh.follow(func(result any, answer admin.Answer) error {
+			return sh.follow(args[0], request.Wait, func(result any, answer admin.Answer) error {
 				return sh.client().Call(cmd.Context(), "connector/sync", request, result, answer)
 			})
-			if err != nil {
-				return waiting(err, "the sync of %s goes on; `airlock connector sync %q --wait` joins it", args[0], args[0])
-			}
-			return sh.ended(sync, args[0], request.Wait)
 		},
 	}
-	flags := cmd.Flags()
-	flags.BoolVar(&request.Wait, "wait", false, "wait until it is applied")
-	flags.DurationVar(&request.Timeout, "timeout", 0, "with --wait: give up waiting after this time; the sync goes on")
+	waits(cmd, &request.Wait, &request.Timeout, "wait until it is applied", "the sync goes on")
+	return cmd
+}
+
+func (sh *shell) connectorConfirm() *cobra.Command {
+	request := admin.Decide{}
+	cmd := &cobra.Command{
+		Use: "confirm NAME", Short: "apply the sync that was held back", Args: Exactly("NAME"), ValidArgsFunction: sh.connectors,
+		Long: `Applies exactly the file that was held back, as ` + "`airlock connector show`" + ` tells of
+it; what the target system holds by now comes with the next sync. NAME is the
+connector's, or that of the app for which a file was brought by hand. Exit codes of
+--wait are those of ` + "`airlock connector sync --wait`" + `.`,
+		Example: "  airlock connector confirm Airflow --wait",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request.Name = args[0]
+			if !request.Wait {
+				return sh.did(cmd.Context(), "connector/confirm", request, "confirmed: it is being applied")
+			}
+			return sh.follow(args[0], true, func(result any, answer admin.Answer) error {
+				return sh.client().Call(cmd.Context(), "connector/confirm", request, result, answer)
+			})
+		},
+	}
+	waits(cmd, &request.Wait, &request.Timeout, "wait until it is applied", "the sync goes on")
 	return cmd
 }
 
@@ -531,13 +599,16 @@ func (sh *shell) connectorCancel() *cobra.Command {
 	}
 }
 
-// follow calls for a sync and shows its progress.
-func (sh *shell) follow(call func(result any, answer admin.Answer) error) (admin.Sync, error) {
-	show, end := sh.progress()
-	defer end()
+// follow calls for a sync, shows its progress, and tells how it ended.
+func (sh *shell) follow(name string, wait bool, call func(result any, answer admin.Answer) error) error {
 	var sync admin.Sync
-	err := call(&sync, admin.Answer{Progress: show})
-	return sync, err
+	progress := sh.progress()
+	err := call(&sync, admin.Answer{Progress: progress.show})
+	progress.end()
+	if err != nil {
+		return waiting(err, "sync of "+name, progress.id, fmt.Sprintf("`airlock connector show %q` tells how it ended, `airlock connector sync %q --wait` joins it", name, name))
+	}
+	return sh.ended(sync, name, wait)
 }
 
 // ended prints how a sync ended, and makes the exit code of it.
@@ -558,7 +629,7 @@ func (sh *shell) ended(sync admin.Sync, name string, waited bool) error {
 		return nil
 	case "held":
 		return exit{ExitHeld, fmt.Errorf("the sync of %s is held back, nothing was changed yet\n%s"+
-			"`airlock connector confirm NAME` applies it, `airlock connector discard NAME` doesn't", name, wouldRemove(sync.Anomaly))}
+			"`airlock connector confirm %q` applies it, `airlock connector discard %q` doesn't", name, wouldRemove(sync.Anomaly), name, name)}
 	case "failed", "cancelled", "discarded":
 		words := fmt.Sprintf("the sync of %s %s", name, map[string]string{
 			"failed": "failed", "cancelled": "was cancelled", "discarded": "was discarded",
@@ -566,7 +637,13 @@ func (sh *shell) ended(sync admin.Sync, name string, waited bool) error {
 		if sync.Error != "" {
 			words += ": " + sync.Error
 		}
-		return exit{ExitFailed, errors.New(words + "; nothing was changed")}
+		if !strings.Contains(sync.Error, "nothing was changed") {
+			words += "; nothing was changed"
+		}
+		if sync.Next != "" {
+			words += "; " + sync.Next
+		}
+		return exit{ExitFailed, errors.New(words)}
 	}
 	return exit{ExitTimeout, fmt.Errorf("the sync of %s is still %s, and goes on", name, sync.State)}
 }
@@ -591,17 +668,36 @@ func (sh *shell) connectorLogs() *cobra.Command {
 				if err := json.Unmarshal(text, &line); err != nil {
 					return err
 				}
-				fields := string(line.Fields)
-				if fields == "{}" || fields == "null" {
-					fields = ""
-				}
-				_, err := fmt.Fprintf(readable{sh.out}, "%s %-5s %s %s\n", when(&line.At), line.Level, line.Message, fields)
+				words := fmt.Sprintf("%s %-5s %s%s", when(&line.At), line.Level, line.Message, fields(line.Fields))
+				_, err := fmt.Fprintln(sh.out, visible(words))
 				return err
 			}}))
 		},
 	}
-	flags := cmd.Flags()
-	flags.BoolVarP(&request.Follow, "follow", "f", false, "go on with what it logs from now (with --json: one object a line)")
-	flags.IntVarP(&request.Last, "last", "n", 200, "so many lines from the end")
+	cmd.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on with what it logs from now (with --json: one object a line)")
+	last(cmd, &request.Last, 200, 1000, "so many lines from the end")
 	return cmd
+}
+
+// fields are those of a log line that say something.
+func fields(text json.RawMessage) string {
+	var all map[string]any
+	if json.Unmarshal(text, &all) != nil {
+		return ""
+	}
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		switch value := all[name].(type) {
+		case nil:
+		case string:
+			if value != "" && value != "<nil>" {
+				fmt.Fprintf(&out, " %s=%q", name, value)
+			}
+		default:
+			if short, err := json.Marshal(value); err == nil {
+				fmt.Fprintf(&out, " %s=%s", name, short)
+			}
+		}
+	}
+	return out.String()
 }

@@ -47,7 +47,8 @@ func (t *table) print(w io.Writer) {
 	all := append([]line{{cells: t.header}}, t.lines...)
 	for _, l := range all {
 		for n, cell := range l.cells {
-			widths[n] = max(widths[n], utf8.RuneCountInString(cut(cell, 1000)))
+			l.cells[n] = visible(cell)
+			widths[n] = max(widths[n], utf8.RuneCountInString(l.cells[n]))
 		}
 	}
 	for over := t.over(widths); over > 0; over = t.over(widths) {
@@ -115,18 +116,38 @@ func cut(text string, length int) string {
 	return text
 }
 
-// plain takes out of a text what would steer a terminal, or turn the text
-// around: names and messages come from connectors.
-func plain(text string) string {
-	return strings.Map(func(r rune) rune {
+// visible shows what would steer a terminal, forge a line, turn the text around or
+// hide in it: names and messages come from connectors.
+func visible(text string) string {
+	var out strings.Builder
+	for _, r := range text {
 		switch {
-		case r == '\n' || r == '\t':
-			return r
-		case unicode.IsControl(r), unicode.In(r, unicode.Bidi_Control):
-			return '\uFFFD'
+		case unicode.IsPrint(r), unicode.Is(unicode.Zs, r):
+			out.WriteRune(r)
+		case r == '\n':
+			out.WriteString(`\n`)
+		case r == '\t':
+			out.WriteString(`\t`)
+		case r < 0x100:
+			fmt.Fprintf(&out, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
 		}
-		return r
-	}, text)
+	}
+	return out.String()
+}
+
+// plain is what is visible of a text of several lines.
+func plain(text string) string {
+	lines := strings.Split(text, "\n")
+	for n, line := range lines {
+		parts := strings.Split(line, "\t")
+		for m, part := range parts {
+			parts[m] = visible(part)
+		}
+		lines[n] = strings.Join(parts, "\t")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // readable is a writer to people's screens. Each write is of whole letters.

@@ -2,10 +2,13 @@ package command
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 )
 
 func TestATableFitsAScreen(t *testing.T) {
@@ -24,10 +27,21 @@ func TestATableFitsAScreen(t *testing.T) {
 	}
 }
 
-func TestWhatSteersATerminalIsTakenOut(t *testing.T) {
+func TestWhatSteersATerminalIsShown(t *testing.T) {
+	const bad = "a\x1b[2Jb\u202ec\rd\n\te\u009bf\u200bg\u2028h\U000e0041"
 	var out strings.Builder
-	if _, err := (readable{&out}).Write([]byte("a\x1b[2Jb\u202ec\rd\n\te\u009b")); err != nil || out.String() != "a\uFFFD[2Jb\uFFFDc\uFFFDd\n\te\uFFFD" {
+	if _, err := (readable{&out}).Write([]byte(bad)); err != nil || out.String() != `a\x1b[2Jb\u202ec\x0dd`+"\n\t"+`e\x9bf\u200bg\u2028h\ue0041` {
 		t.Errorf("%q, %v", out.String(), err)
+	}
+	table := newTable("~NAME  STATE")
+	table.add(row(bad, "well\nforged  line"))
+	out.Reset()
+	table.print(&out)
+	if strings.Count(out.String(), "\n") != 2 || strings.ContainsAny(out.String(), "\x1b\r\u202e\u009b\u200b\u2028") {
+		t.Errorf("%q", out.String())
+	}
+	if plainText := "Zoë Øst, 山田\u3000太郎 – {x} \\"; visible(plainText) != plainText {
+		t.Errorf("%q", visible(plainText))
 	}
 }
 
@@ -86,6 +100,50 @@ func TestChangesAreSaid(t *testing.T) {
 	} {
 		if got := changes(json.RawMessage(text)); got != want {
 			t.Errorf("%s: %q", text, got)
+		}
+	}
+}
+
+func TestFieldsOfLogLinesSaySomething(t *testing.T) {
+	got := fields(json.RawMessage(`{"row":"","cause":"<nil>","error":null,"by":"airlock","n":3,"list":["a"],"bad":"a\n\u001b[2J"}`))
+	if want := ` bad="a\n\x1b[2J" by="airlock" list=["a"] n=3`; got != want {
+		t.Errorf("%s", got)
+	}
+	if got := fields(nil) + fields(json.RawMessage("{}")) + fields(json.RawMessage("null")); got != "" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWhatIsWrittenIsForWhoseEyes(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: true, 0o644: true} {
+		if err := file.Chmod(mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, open := readByOthers(file); open != want {
+			t.Errorf("%s: %t", mode, open)
+		}
+	}
+	if _, open := readByOthers(&strings.Builder{}); open {
+		t.Error("what isn't a file is read by others")
+	}
+}
+
+func TestAQuestionIsAnsweredByYes(t *testing.T) {
+	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "yes": true, "\n": false, "": false, "no\n": false, "yesterday\n": false} {
+		var asked strings.Builder
+		cmd := &cobra.Command{}
+		cmd.SetIn(strings.NewReader(answer))
+		got, err := (&shell{err: &asked}).ask(cmd, "Remove \x1b[2Jit?")
+		if got != want || (err == nil) != want || !want && ExitCode(err) != ExitUsage {
+			t.Errorf("%q: %t, %v", answer, got, err)
+		}
+		if asked.String() != `Remove \x1b[2Jit? [y/N] ` {
+			t.Errorf("%q", &asked)
 		}
 	}
 }

@@ -26,11 +26,11 @@ It ends with 0 when the log is sound, and with 3 when it was tampered with.`,
 			var report audit.Report
 			if len(args) == 0 {
 				if key != "" || checkpoints != "" {
-					return exit{ExitUsage, errors.New("--key and --checkpoints go with a file; the live log is checked against the server's own")}
+					return Usage("--key and --checkpoints go with a file; the live log is checked against the server's own")
 				}
-				show, end := sh.progress()
-				err := sh.client().Call(cmd.Context(), "audit/verify", struct{}{}, &report, admin.Answer{Progress: show})
-				end()
+				progress := sh.progress()
+				err := sh.client().Call(cmd.Context(), "audit/verify", struct{}{}, &report, admin.Answer{Progress: progress.show})
+				progress.end()
 				if err != nil {
 					return err
 				}
@@ -38,14 +38,14 @@ It ends with 0 when the log is sound, and with 3 when it was tampered with.`,
 			}
 			options := audit.VerifyOptions{Key: key}
 			if checkpoints != "" {
-				file, err := open(checkpoints)
+				file, err := open(checkpoints, "nothing was checked")
 				if err != nil {
 					return err
 				}
 				defer file.Close()
 				options.Checkpoints = file
 			}
-			file, err := open(args[0])
+			file, err := open(args[0], "nothing was checked")
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,33 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"airlock/internal/base/db"
+	"airlock/internal/identity"
+)
+
+// Place is where a change stands among all: by when it was asked for, and by its
+// id among those of the same time. The zero Place is before the newest.
+type Place struct {
+	At time.Time
+	ID string
+}
+
+// Newest lists changes, newest first, after a place; open are those that aren't over.
+func (s *Service) Newest(ctx context.Context, actor identity.Actor, after Place, open bool, limit int) ([]Change, error) {
+	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "change"}); err != nil {
+		return nil, err
+	}
+	query, args := `SELECT `+columns+` FROM change WHERE TRUE`, []any{}
+	if after.ID != "" {
+		args = append(args, after.At, after.ID)
+		query += ` AND (created_at, id) < ($1, $2)`
+	}
+	if open {
+		query += ` AND next_at IS NOT NULL`
+	}
+	return db.All(ctx, s.DB, scan, query+fmt.Sprintf(` ORDER BY created_at DESC, id DESC LIMIT %d`, limit), args...)
+}

@@ -16,7 +16,7 @@ var version = "dev"
 
 func main() {
 	ctx := untilSignal()
-	os.Exit(command.Run(ctx, command.New(version, os.Getenv, server.Commands(version, os.Getenv)...)))
+	os.Exit(command.Run(ctx, command.New(version, os.Getenv, server.Commands(version, os.Getenv, os.Environ()...)...)))
 }
 
 // untilSignal is a context that ends with the first signal; the second ends the

@@ -17,6 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv("AIRLOCK_TEST_MAIN") != "" {
+		_ = os.Unsetenv("AIRLOCK_TEST_MAIN") // it is no setting
 		main()
 	}
 	os.Exit(m.Run())
@@ -130,6 +131,60 @@ func TestASecondSignalEndsTheServerAtOnce(t *testing.T) {
 	// The next start finds nothing in its way.
 	if out, err := airlock(t, dir, "doctor").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// Whatever is wrong with the settings: the server doesn't start, and the code says
+// that it is for somebody to mend.
+func TestAWrongSettingEndsTheProcessWithTwo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	used, usedDir, log := serve(t)
+	defer func() {
+		_ = used.Process.Signal(syscall.SIGTERM)
+		readAll(log)
+		_ = used.Wait()
+	}()
+	keyless := t.TempDir()
+	first := airlock(t, keyless, "serve", "--listen", "127.0.0.1:0", "--public-url", "https://a.example")
+	out, err := first.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	wait(t, lines, "airlock serves")
+	_ = first.Process.Signal(syscall.SIGTERM)
+	readAll(lines)
+	if err := errors.Join(first.Wait(), os.Remove(filepath.Join(keyless, "airlock.key"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ dir, env, words string }{
+		{t.TempDir(), "AIRLOCK_LISTEN=nowhere", "AIRLOCK_LISTEN"},
+		{t.TempDir(), "AIRLOCK_LISTEN=" + taken.Addr().String(), "address already in use"},
+		{t.TempDir(), "AIRLOCK_CONNECTORS_DIR=/nowhere", "no such file"},
+		{t.TempDir(), "AIRLOCK_PACKS_DIR=/nowhere", "no such file"},
+		{t.TempDir(), "AIRLOCK_LOG_LEVL=debug", "AIRLOCK_LOG_LEVEL"},
+		{t.TempDir(), "AIRLOCK_DATABASE_URL=postgres://nobody@127.0.0.1:1/none", "AIRLOCK_DATABASE_URL"},
+		{usedDir, "AIRLOCK_LISTEN=127.0.0.1:1", "is used by another server"},
+		{keyless, "", "put your copy of it back"},
+		{"/dev/null/data", "", "not a directory"},
+	} {
+		cmd := airlock(t, test.dir, "serve")
+		cmd.Env = append(cmd.Env, "AIRLOCK_PUBLIC_URL=https://a.example")
+		if !strings.HasPrefix(test.env, "AIRLOCK_LISTEN") {
+			cmd.Env = append(cmd.Env, "AIRLOCK_LISTEN=127.0.0.1:0")
+		}
+		cmd.Env = append(cmd.Env, test.env)
+		said, _ := cmd.CombinedOutput() // the code is looked at
+		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(said), test.words) {
+			t.Errorf("%s: exit %d: %s", test.env, code, said)
+		}
 	}
 }
 

@@ -417,8 +417,31 @@ func (l *Log) readOutside(key *key) (err error) {
 	return nil
 }
 
-// writeOutside appends a checkpoint to the file, and puts it into the server's
-// log.
+// SetAside moves the file of checkpoints away if its last one is of another log,
+// as where a backup of another server was restored, and tells where to; "" is
+// that it stays.
+func (l *Log) SetAside(ctx context.Context) (to string, err error) {
+	l.checkpointing.Lock()
+	defer l.checkpointing.Unlock()
+	key, err := l.key(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := l.readOutside(key); !errors.Is(err, ErrTampered) {
+		return "", err
+	}
+	to = l.options.File + ".until-" + l.clock.Now().UTC().Format("20060102T150405Z")
+	if _, err := os.Lstat(to); !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("set the checkpoints of another log aside: %s is there already", to)
+	}
+	if err := os.Rename(l.options.File, to); err != nil {
+		return "", fmt.Errorf("set the checkpoints of another log aside: %w", err)
+	}
+	return to, nil
+}
+
+// writeOutside appends a checkpoint to the file, and puts a line about it into
+// the server's log.
 func (l *Log) writeOutside(ctx context.Context, c Checkpoint) (err error) {
 	if l.options.File != "" {
 		if err := durable(ctx, l.db); err != nil {
@@ -436,8 +459,12 @@ func (l *Log) writeOutside(ctx context.Context, c Checkpoint) (err error) {
 			return fmt.Errorf("write the file of audit checkpoints: %w", err)
 		}
 	}
+	level := slog.LevelDebug // one each minute tells nobody anything
+	if l.outside.Size == 0 {
+		level = slog.LevelInfo
+	}
 	l.outside = c
-	l.options.Log.InfoContext(ctx, "audit checkpoint", "size", c.Size, "note", c.Note)
+	l.options.Log.Log(ctx, level, "audit checkpoint", "entries", c.Size, "root", c.Root.String())
 	return nil
 }
 

@@ -31,6 +31,7 @@ type Report struct {
 	Covered     int64     `json:"covered"`     // entries that the last matching checkpoint covers
 	Gaps        []Gap     `json:"gaps"`
 	Tampered    string    `json:"tampered"` // the first place where tampering is seen, in words; or ''
+	Unproved    string    `json:"unproved"` // why the file of checkpoints that was given proves nothing, in words; or ''
 }
 
 // Gap is what the log lost when an older backup was restored.
@@ -40,14 +41,17 @@ type Gap struct {
 	Restored time.Time `json:"restored"` // when the backup was restored
 }
 
-// Sound reports whether nothing was altered or taken out. A restored backup
-// leaves a gap, which is no tampering.
-func (r Report) Sound() bool { return r.Tampered == "" }
+// Sound reports whether nothing was altered or taken out, as far as what was
+// given can show it. A restored backup leaves a gap, which is no tampering.
+func (r Report) Sound() bool { return r.Tampered == "" && r.Unproved == "" }
 
 // Verdict says in words what was found.
 func (r Report) Verdict() string {
-	if !r.Sound() {
+	switch {
+	case r.Tampered != "":
 		return "The log was tampered with: " + r.Tampered + "."
+	case r.Unproved != "":
+		return "The log wasn't checked against checkpoints from outside: " + r.Unproved + "."
 	}
 	if r.Size == 0 {
 		return "The log is empty."
@@ -114,6 +118,7 @@ type checker struct {
 	verifier note.Verifier
 	tree     tree
 	outside  []Checkpoint // from the file, by size; those that come are behind the tree's size
+	unproved string       // why the file has none that could be compared
 	restores []restore
 }
 
@@ -124,12 +129,12 @@ func newChecker(verifier note.Verifier, public string, options VerifyOptions) (*
 	if options.Checkpoints == nil {
 		return c, nil
 	}
-	number := 0
+	number, foreign := 0, ""
 	err := readNotes(options.Checkpoints, func(signed string) error {
 		number++
 		checkpoint, err := openCheckpoint(verifier, signed)
 		if err != nil {
-			c.foundf("checkpoint %d of the file from outside: %v", number, err)
+			foreign = cmp.Or(foreign, fmt.Sprintf("checkpoint %d of the file from outside: %v", number, err))
 			return nil
 		}
 		checkpoint.Note = "" // there may be very many
@@ -138,6 +143,14 @@ func newChecker(verifier note.Verifier, public string, options VerifyOptions) (*
 	})
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case number == 0:
+		c.unproved = "the file of checkpoints holds none at all; give a copy of this log's own checkpoints.txt"
+	case len(c.outside) == 0: // as a file of another server's is
+		c.unproved = fmt.Sprintf("none of the %d in the file is signed by the key of %s: the file is of another log, or this log isn't the one it was", number, verifier.Name())
+	case foreign != "":
+		c.foundf("%s", foreign)
 	}
 	slices.SortStableFunc(c.outside, func(a, b Checkpoint) int { return cmp.Compare(a.Size, b.Size) })
 	c.reach()
@@ -241,6 +254,9 @@ func (c *checker) end() Report {
 		c.fromOutside(checkpoint)
 	}
 	c.outside = nil
+	if c.report.Checkpoints > 0 && c.report.Size > 0 { // before the first one there is none to be kept outside
+		c.report.Unproved = c.unproved
+	}
 	return c.report
 }
 

@@ -278,11 +278,87 @@ func TestALogWithAnotherKeyIsFound(t *testing.T) {
 	if got := verifyExport(t, other.export(t), must(s.Key(t.Context())), "").Tampered; !strings.Contains(got, "the key that is known is") {
 		t.Error(got)
 	}
-	if got := verifyExport(t, other.export(t), "", s.outside(t)).Tampered; !strings.Contains(got, "checkpoint 1 of the file from outside: it isn't signed by the key") {
+	both := other.outside(t) + s.outside(t)
+	if got := verifyExport(t, other.export(t), "", both).Tampered; !strings.Contains(got, "checkpoint 2 of the file from outside: it isn't signed by the key") {
 		t.Error(got)
 	}
 	if _, err := VerifyExport(bytes.NewReader(s.export(t)), VerifyOptions{Key: "key"}); !fault.Is(err, fault.Invalid) {
 		t.Error(err)
+	}
+}
+
+// A file that holds no checkpoint of the log shows nothing, and isn't taken for
+// one that agrees.
+func TestCheckpointsOfAnotherLogProveNothing(t *testing.T) {
+	s, other := newSite(t, dbtest.Open(t, db.SQLite)), newSite(t, dbtest.Open(t, db.SQLite))
+	if report := s.verify(t); !report.Sound() { // before there is any
+		t.Error(report.Verdict())
+	}
+	for _, s := range []site{s, other} {
+		s.add(t, 3)
+		s.checkpoint(t)
+	}
+	for file, words := range map[string]string{
+		"no checkpoints":    "holds none at all",
+		other.outside(t):    "none of the 1 in the file is signed by the key of airlock/",
+		"\n":                "holds none at all",
+		string(s.export(t)): "holds none at all",
+	} {
+		report := verifyExport(t, s.export(t), "", file)
+		if report.Sound() || report.Tampered != "" || !strings.Contains(report.Verdict(), words) {
+			t.Error(report.Verdict())
+		}
+	}
+	if report := verifyExport(t, s.export(t), "", s.outside(t)); !report.Sound() || report.Outside != 1 {
+		t.Error(report.Verdict())
+	}
+	// The same goes for the server's own file.
+	for _, text := range []string{"", other.outside(t)} {
+		if err := os.WriteFile(s.file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if report := s.verify(t); report.Sound() || report.Unproved == "" {
+			t.Error(report.Verdict())
+		}
+	}
+}
+
+func TestCheckpointsOfAnotherLogAreSetAside(t *testing.T) {
+	s, other := newSite(t, dbtest.Open(t, db.SQLite)), newSite(t, dbtest.Open(t, db.SQLite))
+	for _, s := range []site{s, other} {
+		s.add(t, 3)
+		s.checkpoint(t)
+	}
+	s.Log = s.open(t)
+	if to, err := s.SetAside(t.Context()); to != "" || err != nil {
+		t.Error(to, err)
+	}
+	foreign := other.outside(t)
+	if err := os.WriteFile(s.file, []byte(foreign), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Log = s.open(t)
+	if err := s.Checkpoint(t.Context()); !errors.Is(err, ErrTampered) {
+		t.Fatal(err)
+	}
+	to, err := s.SetAside(t.Context())
+	if err != nil || to != s.file+".until-"+s.clock.Now().UTC().Format("20060102T150405Z") {
+		t.Fatal(to, err)
+	}
+	if kept, err := os.ReadFile(to); err != nil || string(kept) != foreign {
+		t.Error("it wasn't kept", err)
+	}
+	s.checkpoint(t)
+	if report := s.verify(t); !report.Sound() || report.Outside != 1 {
+		t.Error(report.Verdict())
+	}
+	// What was set aside before isn't written over.
+	if err := os.WriteFile(s.file, []byte(foreign), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Log = s.open(t)
+	if to, err := s.SetAside(t.Context()); err == nil {
+		t.Error(to)
 	}
 }
 

@@ -72,6 +72,7 @@ const (
 	NoChanges     ProblemKind = "provisioning_off"
 	Refused       ProblemKind = "credentials"
 	Unreachable   ProblemKind = "unreachable"
+	Stuck         ProblemKind = "stuck" // a sync tries again and again
 	SyncFailed    ProblemKind = "sync_failed"
 	Held          ProblemKind = "held"
 	DiskFull      ProblemKind = "disk_full"
@@ -124,6 +125,16 @@ func (c Connector) Words(status Status) string {
 	case Syncing, Connected:
 	}
 	return ""
+}
+
+// goesOn ends the problem that a sync was stuck, and reports whether there was
+// such.
+func (c *Connector) goesOn() bool {
+	if c.Problem.Kind != Stuck {
+		return false
+	}
+	c.Problem = Problem{}
+	return true
 }
 
 // Removed reports whether the connector was removed.

@@ -8,8 +8,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
+	"airlock/internal/audit"
 	"airlock/internal/base/db"
 	"airlock/internal/base/fault"
 	"airlock/internal/base/id"
@@ -146,6 +148,60 @@ func (s *Service) FileReader(ctx context.Context, fileID string) (io.ReadCloser,
 		return nil, err
 	}
 	return &fileReader{ctx: ctx, q: s.db, file: file}, nil
+}
+
+// SyncFile reads what a connector sent for a sync: its .c1z, or its debug log. It
+// holds all that the target system told, so that this is written into the audit
+// log. Name is what to call it. Whoever calls it closes it.
+func (s *Service) SyncFile(ctx context.Context, actor identity.Actor, syncID string, kind FileKind) (content io.ReadCloser, name string, err error) {
+	sync, err := syncByID(ctx, s.db, syncID)
+	if err != nil {
+		return nil, "", err
+	}
+	object := identity.Object{Kind: objectKind, ID: sync.ConnectorID, AppID: sync.AppID}
+	if sync.ConnectorID == "" {
+		object = identity.Object{Kind: "app", ID: sync.AppID, AppID: sync.AppID}
+	}
+	if err := identity.Can(actor, identity.Manage, object); err != nil {
+		return nil, "", err
+	}
+	file, err := s.fileOf(ctx, sync, kind)
+	if err != nil {
+		return nil, "", err
+	}
+	err = s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return s.audit.Append(ctx, tx, audit.Event{
+			Actor: actor, Action: "sync_file.read", AppID: sync.AppID, Object: audit.Object{Kind: "sync", ID: sync.ID, Name: string(kind)},
+			Detail: map[string]any{"file": file.ID, "sha256": file.SHA256, "connector": sync.ConnectorID},
+		})
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return &fileReader{ctx: ctx, q: s.db, file: file}, "sync-" + sync.ID + map[FileKind]string{FileC1Z: ".c1z", FileLog: ".log"}[kind], nil
+}
+
+// fileOf finds the file of a kind that belongs to a sync.
+func (s *Service) fileOf(ctx context.Context, sync Sync, kind FileKind) (File, error) {
+	if kind == FileC1Z && sync.FileID != "" {
+		file, err := fileByID(ctx, s.db, sync.FileID)
+		if err == nil || !fault.Is(err, fault.NotFound) {
+			return file, err
+		}
+	}
+	if sync.TaskID != "" {
+		files, err := filesOfTask(ctx, s.db, sync.TaskID)
+		if err != nil {
+			return File{}, err
+		}
+		if n := slices.IndexFunc(files, func(f File) bool { return f.Kind == kind }); n >= 0 {
+			return files[n], nil
+		}
+	}
+	if kind == FileLog {
+		return File{}, fault.New(fault.NotFound, "the sync %s has no debug log: none was asked for, or its time to be kept (AIRLOCK_KEEP_FILES) is over", sync.ID)
+	}
+	return File{}, fault.New(fault.NotFound, "the sync %s has no file: none was uploaded, or its time to be kept (AIRLOCK_KEEP_FILES) is over", sync.ID)
 }
 
 type fileReader struct {

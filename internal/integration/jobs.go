@@ -27,7 +27,8 @@ const (
 const reunion = time.Minute
 
 // SweepTasks takes back the tasks whose lease ended, and gives up those that
-// nobody took in time.
+// nobody took in time. After a start it gives connectors time to tell that they
+// still work, but for what was handed over and never heard of.
 func (s *Service) SweepTasks(ctx context.Context) error {
 	for {
 		now := s.clock.Now()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -267,6 +268,13 @@ func (s *Service) Hello(ctx context.Context, actor identity.Actor, g Greeting) e
 		}
 		if err := s.note(ctx, tx, c, "info", "connected", map[string]any{"host": g.Host, "version": c.Version, "package": c.Package}); err != nil {
 			return err
+		}
+		if !c.Hosted { // whoever runs it says that it started
+			message := "connector connected"
+			if first {
+				message = "connector connected for the first time"
+			}
+			s.say(ctx, tx, slog.LevelInfo, c.ID, message, "name", c.Name, "host", g.Host, "version", c.Version)
 		}
 		list, err := openTasks(ctx, tx, c.ID)
 		if err != nil {

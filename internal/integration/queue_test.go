@@ -349,6 +349,8 @@ func TestAServerThatWasAwayTakesNothingBackAtOnce(t *testing.T) {
 		c, actor := r.connector("Bank")
 		r.hello(actor, "a")
 		task := r.one(actor, "a")
+		_, err := r.Beat(t.Context(), actor, "a", []string{task.GetId()})
+		check(t, err)
 		r.clock.Advance(time.Hour)
 		r.began = r.clock.Now() // we start anew
 		check(t, r.SweepTasks(t.Context()))
@@ -361,6 +363,39 @@ func TestAServerThatWasAwayTakesNothingBackAtOnce(t *testing.T) {
 		check(t, r.SweepTasks(t.Context()))
 		if view := r.show(c); view.State != Syncing || view.Open.State != Reading {
 			t.Errorf("it is %s: %s", view.State, view.Detail)
+		}
+	})
+}
+
+// A server died while it handed a sync over: nobody has that, since whoever did
+// would have said so at once. It isn't waited for as for one that is under way.
+func TestASyncThatNobodyWasHeardOfIsGivenOutSoon(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r := newRig(t, d)
+		_, actor := r.connector("Bank")
+		r.hello(actor, "a")
+		lost := r.one(actor, "a")
+		r.clock.Advance(time.Second)
+		r.began = r.clock.Now() // we start anew
+		r.clock.Advance(forFirst - 2*time.Second)
+		check(t, r.SweepTasks(t.Context()))
+		r.none(actor, "a")
+		r.clock.Advance(time.Second)
+		check(t, r.SweepTasks(t.Context()))
+		again := r.one(actor, "a")
+		if again.GetId() != lost.GetId() {
+			t.Errorf("given out: %v", again)
+		}
+		// Once it was heard of, it has the whole time.
+		_, err := r.Beat(t.Context(), actor, "a", []string{again.GetId()})
+		check(t, err)
+		r.clock.Advance(4*Heartbeat - time.Second)
+		check(t, r.SweepTasks(t.Context()))
+		if stop, err := r.Beat(t.Context(), actor, "a", []string{again.GetId()}); err != nil || len(stop) > 0 {
+			t.Error(stop, err)
+		}
+		if task := r.task(again.GetId()); task.State != TaskLeased || task.Attempts != 2 {
+			t.Errorf("%+v", task)
 		}
 	})
 }

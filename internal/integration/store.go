@@ -215,10 +215,12 @@ func nextTask(ctx context.Context, q db.Querier, connectorID string, now time.Ti
 	}, `SELECT min(not_before) FROM connector_task WHERE connector_id = $1 AND state = $2 AND not_before > $3`, connectorID, TaskQueued, now)
 }
 
-// lapsedTasks are the tasks whose lease ended by a time, or that nobody took in time.
+// lapsedTasks are the tasks whose lease ended by a time, the syncs of which no
+// sign of life ever came, and the tasks that nobody took in time.
 func lapsedTasks(ctx context.Context, q db.Querier, leases, now time.Time) ([]Task, error) {
 	return db.All(ctx, q, scanTask, `SELECT `+taskColumns+` FROM connector_task
-		WHERE state = $1 AND lease_until <= $2 OR state = $3 AND give_up_at <= $4 LIMIT 200`, TaskLeased, leases, TaskQueued, now)
+		WHERE state = $1 AND (lease_until <= $2 OR kind = $3 AND lease_until <= $4 AND lease_until = leased_at + $5) OR state = $6 AND give_up_at <= $4 LIMIT 200`,
+		TaskLeased, leases, KindSync, now, forFirst.Microseconds(), TaskQueued)
 }
 
 // dropTasks deletes tasks of some kinds that were over before a time, with the keys

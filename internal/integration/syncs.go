@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	v2 "github.com/conductorone/baton-sdk/pb/c1/connector/v2"
@@ -274,6 +275,9 @@ func (s *Service) move(ctx context.Context, tx *db.Tx, c *Connector, sync Sync, 
 	if !ok {
 		return fault.New(fault.Conflict, "the sync %s was changed meanwhile", sync.ID)
 	}
+	if before != sync.State {
+		s.saySync(ctx, tx, sync)
+	}
 	topics := []string{syncTopic(sync.ID)}
 	if c != nil {
 		topics = append(topics, connectorTopic(c.ID))
@@ -307,7 +311,10 @@ func (s *Service) follow(ctx context.Context, tx *db.Tx, c *Connector, sync Sync
 			c.Problem = Problem{}
 		}
 		return nil
-	case Waiting, Reading, Uploading, Comparing, Failed, Cancelled:
+	case Waiting, Uploading, Comparing, Cancelled:
+		c.goesOn()
+		return nil
+	case Reading, Failed:
 		return nil
 	}
 	// A sync that was held is out of date once a newer one has come this far.
@@ -435,8 +442,53 @@ func (s *Service) ReadingCounts(ctx context.Context, connectorID string, counts 
 			if sync.State != Reading {
 				continue
 			}
+			if c.goesOn() {
+				if err := s.save(ctx, tx, c); err != nil {
+					return err
+				}
+			}
 			return s.move(ctx, tx, &c, sync, func(next *Sync) { next.Progress.Counts = counts })
 		}
 		return nil
 	})
+}
+
+// Retry is that a hosted connector tries something again, since the target system
+// doesn't answer.
+type Retry struct {
+	First bool   // it is what a sync begins with: whether the target system answers at all
+	Times int    // without anything read in between
+	Error string // as the connector logged it
+}
+
+// mostRetries is how often a connector may try again before it is said: many a
+// target system has a weak minute.
+const mostRetries = 3
+
+// Retrying says what keeps a hosted connector from reading: it goes on trying for
+// a minute, and in the middle of a sync for ever, without a word to us. One that
+// never had a sync applied can't have worked before, so it is said at once. It
+// stands until something is read, or the sync fails.
+func (s *Service) Retrying(ctx context.Context, connectorID string, r Retry) error {
+	_, err := s.change(ctx, connectorID, func(ctx context.Context, tx *db.Tx, c *Connector) error {
+		if c.Problem.Kind != "" && c.Problem.Kind != Stuck {
+			return nil // it is an error already, and for a reason that stands
+		}
+		open, err := openSync(ctx, tx, c.ID)
+		if err != nil || open == nil || open.State != Reading {
+			return err
+		}
+		if r.Times < mostRetries {
+			before, err := lastApplied(ctx, tx, c.ID)
+			if err != nil || before != nil || !r.First {
+				return err
+			}
+		}
+		code, message := codes.Unavailable, plain(r.Error)
+		if strings.Contains(r.Error, "code = DeadlineExceeded") {
+			code = codes.DeadlineExceeded
+		}
+		return s.blame(ctx, tx, c, Problem{Kind: Stuck, Words: words(code, message) + "; the connector goes on trying"})
+	})
+	return err
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -86,10 +87,16 @@ var kinds = []Kind{
 // nothing else.
 const Heartbeat = 20 * time.Second
 
+// forFirst is how long the first heartbeat of a sync may take. Connectors send it
+// before anything else, have 30 s to reach us, and drop the sync if that fails
+// (baton-sdk v0.25.0, HeartbeatTask): later there is nobody who has it.
+const forFirst = 40 * time.Second
+
 // rules are how tasks of a kind are treated.
 type rules struct {
 	rank     int64         // lower goes first
 	lease    time.Duration // so long it is out without a sign of life
+	first    time.Duration // so long until the first one; 0 is lease
 	runs     time.Duration // so long it may be out at all
 	waits    time.Duration // after that it isn't given out any more
 	attempts int64         // so often it may be given out
@@ -110,7 +117,7 @@ const (
 func (k Kind) rules() rules {
 	switch k {
 	case KindSync:
-		return rules{rank: 30, lease: 4 * Heartbeat, runs: 12 * time.Hour, waits: forSyncs, attempts: 5, keep: 90 * day}
+		return rules{rank: 30, lease: 4 * Heartbeat, first: forFirst, runs: 12 * time.Hour, waits: forSyncs, attempts: 5, keep: 90 * day}
 	case KindGrant, KindRevoke, KindDeleteResource:
 		return rules{rank: 10, lease: 10 * time.Minute, runs: 10 * time.Minute, waits: day, attempts: 5, repeat: true, keep: 90 * day}
 	case KindCreateAccount, KindRotateCredential, KindIssueCredential:
@@ -147,15 +154,12 @@ func (t *Task) lease(host string, now time.Time) {
 	t.State, t.Host, t.LeasedAt = TaskLeased, host, now
 	t.Code, t.Error = codes.OK, ""
 	t.Attempts++
-	t.extend(now)
+	r := t.Kind.rules()
+	t.extend(now, cmp.Or(r.first, r.lease))
 }
 
-func (t *Task) extend(now time.Time) {
-	r := t.Kind.rules()
-	t.LeaseUntil = now.Add(r.lease)
-	if end := t.LeasedAt.Add(r.runs); t.LeaseUntil.After(end) {
-		t.LeaseUntil = end
-	}
+func (t *Task) extend(now time.Time, lease time.Duration) {
+	t.LeaseUntil = earlier(now.Add(lease), t.LeasedAt.Add(t.Kind.rules().runs))
 }
 
 // holds reports whether a host has the task, as far as we know.
@@ -181,7 +185,7 @@ func (t *Task) beat(host string, now time.Time) bool {
 	case !t.holds(host):
 		return false
 	}
-	t.extend(now)
+	t.extend(now, t.Kind.rules().lease)
 	return true
 }
 

@@ -2,7 +2,9 @@ package provision
 
 import (
 	"context"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +107,54 @@ func TestWhatNoSyncShowsIsntBelieved(t *testing.T) {
 			t.Error(steps)
 		}
 	})
+}
+
+// The server's log has a line for what became of a change, with its ids.
+func TestWhatBecomesOfAChangeIsLogged(t *testing.T) {
+	b := newRig(t, dbtest.Open(t, db.SQLite)).open("Bank")
+	out := &lines{}
+	b.Log = slog.New(slog.NewTextHandler(out, nil))
+	grant, refused := b.grant("gold", "bob"), b.revoke("gold", "ann")
+	for _, task := range b.changes(2) {
+		if task.HasGrant() {
+			b.does(task)
+		} else {
+			b.refuses(task, codes.PermissionDenied, "no")
+		}
+	}
+	b.is(refused, Failed, "no")
+	b.sync()
+	b.is(grant, Verified, "")
+	for _, want := range []string{
+		`level=INFO msg="change done" change=` + grant.ID + " kind=grant app=" + grant.AppID + " connector=" + grant.ConnectorID + " task=" + grant.TaskID,
+		`level=INFO msg="change verified" change=` + grant.ID,
+		`level=WARN msg="change failed" change=` + refused.ID + " kind=revoke",
+	} {
+		if !strings.Contains(out.text(), want) {
+			t.Errorf("%s isn't in\n%s", want, out.text())
+		}
+	}
+	if n := strings.Count(out.text(), "\n"); n != 3 {
+		t.Errorf("%d lines:\n%s", n, out.text())
+	}
+}
+
+// lines are a log that many write.
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
 }
 
 // A sync that had begun before the connector did it proves nothing.

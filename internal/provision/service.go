@@ -177,7 +177,8 @@ func (s *Service) revoke(ctx context.Context, r Request, name string) (integrati
 	return integration.Revoke{Grant: sent}, err
 }
 
-// record writes a step of a change into the audit log and tells who follows it.
+// record writes a step of a change into the audit log, and into the server's if
+// it decides something, and tells who follows it.
 func (s *Service) record(ctx context.Context, tx *db.Tx, actor identity.Actor, c Change, step, words string) error {
 	entitlement, principal, err := s.sources(ctx, tx, c)
 	if err != nil {
@@ -199,6 +200,16 @@ func (s *Service) record(ctx context.Context, tx *db.Tx, actor identity.Actor, c
 	})
 	if err != nil {
 		return err
+	}
+	if step != "began" {
+		level := slog.LevelInfo
+		if c.State == Failed {
+			level = slog.LevelWarn
+		}
+		tx.AfterCommit(func() {
+			s.Log.Log(ctx, level, "change "+step, "change", c.ID, "kind", string(c.Kind), "app", c.AppID, "connector", c.ConnectorID,
+				"task", c.TaskID, "sync", c.SyncID, "words", words)
+		})
 	}
 	return s.Live.Publish(ctx, tx, "change/"+c.ID)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,8 +17,9 @@ import (
 const decodeFile = "decode-c1z"
 
 // Commands are those that work without a server that runs: serve, doctor and
-// restore.
-func Commands(version string, getenv func(string) string) []*cobra.Command {
+// restore. The environment, as NAME=value, is looked through for settings that
+// don't exist.
+func Commands(version string, getenv func(string) string, environment ...string) []*cobra.Command {
 	var given Settings
 	read := func(cmd *cobra.Command) (Settings, error) {
 		dir, err := cmd.Flags().GetString("data-dir")
@@ -25,9 +27,9 @@ func Commands(version string, getenv func(string) string) []*cobra.Command {
 			return Settings{}, err
 		}
 		given.DataDir, given.Version = dir, version
-		settings, err := FromEnvironment(given, getenv)
+		settings, err := FromEnvironment(given, getenv, environment...)
 		if err != nil {
-			return settings, fmt.Errorf("the settings are wrong, nothing was started:\n%w", err)
+			return settings, fmt.Errorf("the settings are wrong, nothing was done:\n%w", err)
 		}
 		return settings, nil
 	}
@@ -61,9 +63,9 @@ A signal stops it in order, hosted connectors first; a second one at once.`,
 
 	doctor := &cobra.Command{
 		Use: "doctor", Short: "check settings, files, database and connectors folder", Args: command.Exactly(),
-		Long: `Looks at all that a server needs, whether one runs or not, and changes nothing. It
-takes the settings of ` + "`airlock serve`" + ` from the same variables, and ends with 1 if
-something is wrong.`,
+		Long: `Looks at all that a server needs, whether one runs or not, and changes nothing. A
+server that runs is asked how it does. The settings of ` + "`airlock serve`" + ` come from
+the same variables. It ends with 1 if something is wrong.`,
 		Example: "  airlock doctor",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := read(cmd)
@@ -73,7 +75,11 @@ something is wrong.`,
 			findings := Doctor(cmd.Context(), settings)
 			err = command.Print(cmd, findings, func(w io.Writer) {
 				for _, f := range findings {
-					fmt.Fprintf(w, "%-6s %-18s %s\n", map[bool]string{true: "ok", false: "wrong"}[f.OK], f.What, f.Words)
+					verdict := map[bool]string{true: "ok", false: "wrong"}[f.OK]
+					if f.Note {
+						verdict = "note"
+					}
+					fmt.Fprintf(w, "%-6s %-18s %s\n", verdict, f.What, strings.ReplaceAll(f.Words, "\n", " "))
 				}
 			})
 			if err != nil {
@@ -103,6 +109,9 @@ nothing.`,
 			return command.Print(cmd, restored, func(w io.Writer) {
 				fmt.Fprintf(w, "restored into %s\n%d hosted connectors are paused: check each, then `airlock connector resume` it\n%d grants that were under way are given up\n",
 					restored.Engine, restored.Paused, restored.GivenUp)
+				if restored.Aside != "" {
+					fmt.Fprintln(w, "the signed checkpoints of another audit log that lay there are kept in", restored.Aside)
+				}
 			})
 		},
 	}

@@ -30,6 +30,7 @@ const (
 type Finding struct {
 	What  string `json:"what"`
 	OK    bool   `json:"ok"`
+	Note  bool   `json:"note,omitempty"` // it is well for some, and not for others
 	Words string `json:"words"`
 }
 
@@ -39,10 +40,24 @@ type findings []Finding
 // add says that a thing is wrong, if there is an error, or how it is.
 func (f *findings) add(what string, err error, words string, args ...any) {
 	if err != nil {
-		*f = append(*f, Finding{what, false, err.Error()})
+		*f = append(*f, Finding{What: what, Words: err.Error()})
 		return
 	}
-	*f = append(*f, Finding{what, true, fmt.Sprintf(words, args...)})
+	*f = append(*f, Finding{What: what, OK: true, Words: fmt.Sprintf(words, args...)})
+}
+
+// ask asks the server that runs what it finds.
+func (f *findings) ask(parent context.Context, dataDir string) {
+	ctx, cancel := context.WithTimeout(parent, 10*time.Second)
+	defer cancel()
+	list, err := admin.Dial(dataDir).Doctor(ctx)
+	for _, one := range list {
+		*f = append(*f, Finding{What: one.What, OK: one.OK, Words: one.Words})
+	}
+	if ctx.Err() != nil && parent.Err() == nil {
+		err = errors.New("it was asked, and hasn't answered within 10 seconds")
+	}
+	f.add("server", err, "runs")
 }
 
 // Wrong is an error if something is wrong.
@@ -67,12 +82,15 @@ func Wrong(list []Finding) error {
 func Doctor(ctx context.Context, settings Settings) []Finding {
 	var all findings
 	all.add("settings", nil, "listen %s, public URL %s", settings.Listen, settings.PublicURL)
+	if settings.local() {
+		all = append(all, Finding{What: "public URL", OK: true, Note: true, Words: settings.PublicURL + " is this machine's own: " + localWords})
+	}
 	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", admin.Socket(settings.DataDir))
 	running := err == nil
 	switch {
 	case running:
 		_ = conn.Close() // nothing was sent
-		all.add("server", nil, "runs")
+		all.ask(ctx, settings.DataDir)
 	case errors.Is(err, unix.EACCES):
 		all.add("server", fmt.Errorf("this user may not use %s: look as the user that runs the server", admin.Socket(settings.DataDir)), "")
 	default:
@@ -91,7 +109,11 @@ func Doctor(ctx context.Context, settings Settings) []Finding {
 
 	shelf := catalog.Open(settings.ConnectorsDir, catalog.Options{Log: slog.New(slog.DiscardHandler)})
 	entries, err := shelf.List(ctx)
-	all.add("connectors folder", err, "%s: %d connectors", settings.ConnectorsDir, len(entries))
+	there := settings.ConnectorsDir + ": " + admin.Count(len(entries), "connector")
+	if _, gone := os.Stat(settings.ConnectorsDir); gone != nil {
+		there = settings.ConnectorsDir + " isn't there: none can be hosted"
+	}
+	all.add("connectors folder", err, "%s", there)
 	for _, entry := range entries {
 		var problem error
 		if entry.Problem != "" {
@@ -171,11 +193,13 @@ func diagnoseDatabase(ctx context.Context, settings Settings, running bool, all 
 	if err != nil {
 		return
 	}
-	if settings.Key == "" {
-		if _, err := os.Stat(settings.KeyFile); err != nil {
-			all.add("sealing key", fmt.Errorf("the database holds sealed secrets, and their key isn't there: %w", err), "")
-			return
-		}
+	if err := keyIsThere(ctx, d, settings); err != nil {
+		all.add("sealing key", err, "")
+		return
+	}
+	if _, err := os.Stat(settings.KeyFile); settings.Key == "" && errors.Is(err, os.ErrNotExist) {
+		all.add("sealing key", nil, "none yet: the next start makes it")
+		return
 	}
 	keyring, err := seal.OpenKeyring(settings.KeyFile, settings.Key)
 	if err == nil {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -18,6 +19,7 @@ type Restored struct {
 	Engine  db.Engine `json:"engine"`
 	Paused  int64     `json:"paused"`   // hosted connectors
 	GivenUp int64     `json:"given_up"` // grants that were under way
+	Aside   string    `json:"aside"`    // where checkpoints.txt of another audit log is now, if there was one
 }
 
 // Restore makes an empty database into what a backup holds, all or nothing. The
@@ -38,7 +40,7 @@ func Restore(ctx context.Context, settings Settings, backup string) (done Restor
 		return done, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	d, err := db.Open(ctx, settings.database())
+	d, err := openDatabase(ctx, settings)
 	if err != nil {
 		return done, err
 	}
@@ -73,6 +75,9 @@ func Restore(ctx context.Context, settings Settings, backup string) (done Restor
 	})
 	if err != nil {
 		return done, err
+	}
+	if done.Aside, err = m.audit.SetAside(ctx); err != nil {
+		return done, fmt.Errorf("the backup is restored, but: %w", err)
 	}
 	return done, m.audit.Checkpoint(ctx)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"airlock/internal/base/db"
+	"airlock/internal/base/fault"
 	"airlock/internal/base/id"
 	"airlock/internal/base/job"
 	"airlock/internal/base/trace"
@@ -107,7 +108,10 @@ func New(ctx context.Context, settings Settings, logTo io.Writer) (_ *Server, er
 	if err := s.listen(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = db.Open(ctx, settings.database()); err != nil {
+	if s.db, err = openDatabase(ctx, settings); err != nil {
+		return nil, err
+	}
+	if err := keyIsThere(ctx, s.db, settings); err != nil {
 		return nil, err
 	}
 	d, err := openDomain(ctx, s.db, settings, s.log)
@@ -159,9 +163,45 @@ func New(ctx context.Context, settings Settings, logTo io.Writer) (_ *Server, er
 	return s, nil
 }
 
-// logger writes lines with the ids of what is being done.
+// openDatabase opens the database that the settings name.
+func openDatabase(ctx context.Context, settings Settings) (*db.DB, error) {
+	d, err := db.Open(ctx, settings.database())
+	if err != nil && settings.DatabaseURL != "" {
+		return nil, fault.New(fault.NotReady, "%w; AIRLOCK_DATABASE_URL names it", err)
+	}
+	return d, err
+}
+
+// keyIsThere fails where the database holds sealed secrets and their key is gone:
+// a new one would open none of them, and hide that the old one is needed.
+func keyIsThere(ctx context.Context, d *db.DB, settings Settings) error {
+	if settings.Key != "" {
+		return nil
+	}
+	if _, err := os.Stat(settings.KeyFile); !errors.Is(err, os.ErrNotExist) {
+		return nil // what else is wrong with it is told when it is read
+	}
+	version, err := d.Version(ctx)
+	if err != nil || version == 0 {
+		return err
+	}
+	sealed, err := db.Value[int64](ctx, d, "SELECT COUNT(*) FROM secret")
+	if err != nil || sealed == 0 {
+		return err
+	}
+	return fault.New(fault.NotReady, "the database holds %d sealed secrets, and the file with their key isn't there: put your copy of it back at %s (chmod 600), "+
+		"name its place in AIRLOCK_KEY_FILE, or give the key in AIRLOCK_KEY; no new key was made, nothing was changed", sealed, settings.KeyFile)
+}
+
+// logger writes lines with the ids of what is being done. What has no value is
+// left out.
 func logger(settings Settings, to io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: settings.LogLevel}
+	options := &slog.HandlerOptions{Level: settings.LogLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if v := a.Value.Any(); v == nil || v == "" {
+			return slog.Attr{}
+		}
+		return a
+	}}
 	if settings.LogFormat == "json" {
 		return slog.New(trace.Handler(slog.NewJSONHandler(to, options)))
 	}
@@ -172,14 +212,14 @@ func logger(settings Settings, to io.Writer) *slog.Logger {
 // server out of it.
 func lockDataDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, fault.New(fault.NotReady, "make the data directory: %w; AIRLOCK_DATA_DIR names another", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator names the directory
 	if err != nil {
-		return nil, fmt.Errorf("lock the data directory: %w", err)
+		return nil, fault.New(fault.NotReady, "lock the data directory: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("the data directory %s is used by another server; stop that, or name another directory", dir), lock.Close())
+		return nil, errors.Join(fault.New(fault.NotReady, "the data directory %s is used by another server; stop that, or name another directory", dir), lock.Close())
 	}
 	tmp := filepath.Join(dir, "tmp") // what a server that was killed left there is of no use
 	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700)); err != nil {
@@ -192,21 +232,24 @@ func lockDataDir(dir string) (*os.File, error) {
 func (s *Server) listen(ctx context.Context) (err error) {
 	var config net.ListenConfig
 	if s.listener.public, err = config.Listen(ctx, "tcp", s.settings.Listen); err != nil {
-		return fmt.Errorf("listen at %s: %w; AIRLOCK_LISTEN names another address", s.settings.Listen, err)
+		return fault.New(fault.NotReady, "listen at %s: %w; AIRLOCK_LISTEN names another address", s.settings.Listen, err)
 	}
 	if s.listener.children, err = config.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 		return fmt.Errorf("listen for hosted connectors: %w", err)
 	}
-	// We have the directory's lock: a socket there is of a server that is gone.
-	path := admin.Socket(s.settings.DataDir)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("listen for commands: %w", err)
-	}
-	old := syscall.Umask(0o177) // the socket is 0600 from its first moment
-	s.listener.socket, err = config.Listen(ctx, "unix", path)
-	syscall.Umask(old)
+	// The socket is made in a folder of our own and moved to its place once it is
+	// 0600. We have the directory's lock: one there is of a server that is gone.
+	made, path := admin.Socket(filepath.Join(s.settings.DataDir, "tmp")), admin.Socket(s.settings.DataDir)
+	socket, err := config.Listen(ctx, "unix", made)
 	if err != nil {
-		return fmt.Errorf("listen for commands: %w (a socket's path has 107 letters at most: choose a shorter data directory)", err)
+		return fault.New(fault.NotReady, "listen for commands: %w (a socket's path has 103 letters at most: choose a shorter data directory)", err)
+	}
+	s.listener.socket = socket
+	if unix, ok := socket.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false) // it is called otherwise then
+	}
+	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
+		return fault.New(fault.NotReady, "listen for commands: %w", err)
 	}
 	return nil
 }
@@ -354,6 +397,12 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	s.ready.Store(true)
+	if _, err := os.Stat(s.settings.ConnectorsDir); err != nil {
+		s.log.InfoContext(ctx, "there is no connectors folder: none can be hosted", "connectors_dir", s.settings.ConnectorsDir)
+	}
+	if s.settings.local() {
+		s.log.WarnContext(ctx, "the public URL is this machine's own: "+localWords, "public_url", s.settings.PublicURL)
+	}
 	s.log.InfoContext(ctx, "airlock serves", "listen", s.listener.public.Addr().String(), "public_url", s.settings.PublicURL, "data_dir", s.settings.DataDir,
 		"database", s.db.Engine(), "connectors_dir", s.settings.ConnectorsDir, "version", s.settings.Version)
 	return nil
@@ -398,6 +447,11 @@ func (s *Server) close() error {
 			}
 		}
 	}
+	if s.listener.socket != nil {
+		if err := os.Remove(admin.Socket(s.settings.DataDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			problems = append(problems, err)
+		}
+	}
 	if s.db != nil {
 		problems = append(problems, s.db.Close())
 	}
@@ -418,6 +472,10 @@ func (s *Server) sweeps() {
 	s.jobs.Every("integration.feeds", 15*time.Second, s.integration.SweepFeeds)
 	s.jobs.Every("integration.retention", 10*time.Minute, s.integration.SweepOld)
 	s.jobs.Handle(inventory.RematchJob, job.Options{Timeout: time.Hour, Slow: true}, s.inventory.Rematch)
+	s.jobs.Handle(inventory.RemoveJob, job.Options{Timeout: time.Hour, Slow: true}, s.inventory.Remove)
+	s.jobs.Every("inventory.removed", time.Hour, func(ctx context.Context) error { // should its job have been lost
+		return s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error { return s.jobs.Enqueue(ctx, tx, inventory.RemoveJob, "") })
+	})
 }
 
 // hosted tells the host of hosted connectors what should run, and whom to tell
@@ -425,7 +483,7 @@ func (s *Server) sweeps() {
 func (s *Server) hosted() hosting.Config {
 	return hosting.Config{
 		DB: s.db, Live: s.live, Catalog: s.catalog, Log: s.log,
-		Hosted: s.integration.Hosted, ReportProblem: s.integration.ReportProblem, AppendLog: s.integration.AppendLog, ReadingCounts: s.integration.ReadingCounts,
+		Hosted: s.integration.Hosted, ReportProblem: s.integration.ReportProblem, AppendLog: s.integration.AppendLog, ReadingCounts: s.integration.ReadingCounts, Retrying: s.integration.Retrying,
 		AddClient: s.identity.AddClient, RevokeClients: s.identity.RevokeClients,
 		Dir: filepath.Join(s.settings.DataDir, "hosted"), Door: s.listener.children.Addr().String(), CADir: filepath.Join(s.settings.DataDir, "ca"),
 		Memory: s.settings.ChildMemory,

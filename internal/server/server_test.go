@@ -22,10 +22,13 @@ import (
 	"testing"
 	"time"
 
+	"airlock/internal/audit"
 	"airlock/internal/base/db"
 	"airlock/internal/base/db/dbtest"
+	"airlock/internal/base/fault"
 	"airlock/internal/base/seal"
 	"airlock/internal/edge/admin"
+	"airlock/internal/identity"
 )
 
 const patience = 30 * time.Second // for what comes at once on an idle machine
@@ -43,6 +46,9 @@ func variables(t *testing.T, more ...string) map[string]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Mkdir(filepath.Join(dir, "connectors"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	all := map[string]string{
 		"AIRLOCK_LISTEN": listener.Addr().String(), "AIRLOCK_DATA_DIR": filepath.Join(dir, "data"), "AIRLOCK_CONNECTORS_DIR": filepath.Join(dir, "connectors"),
 	}
@@ -164,8 +170,8 @@ func TestTheDoorIsOpen(t *testing.T) {
 func TestReplicasShareTheCA(t *testing.T) {
 	url := dbtest.PostgresURL(t)
 	first := settingsOf(t, variables(t, "AIRLOCK_DATABASE_URL="+url))
-	second := settingsOf(t, variables(t, "AIRLOCK_DATABASE_URL="+url, "AIRLOCK_KEY_FILE="+first.KeyFile))
 	started(t, first)
+	second := settingsOf(t, variables(t, "AIRLOCK_DATABASE_URL="+url, "AIRLOCK_KEY_FILE="+first.KeyFile))
 	started(t, second)
 	if status, _ := get(t, client(t, first), second.PublicURL+"/readyz"); status != 200 {
 		t.Error(status)
@@ -285,9 +291,12 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 		"AIRLOCK_KEY": "abc", "AIRLOCK_LOG_LEVEL": "loud", "AIRLOCK_LOG_FORMAT": "xml", "AIRLOCK_KEEP_FILES": "1h", "AIRLOCK_KEEP_LOGS": "d",
 		"AIRLOCK_KEEP_SYNCS": "-3d", "AIRLOCK_KEEP_GRANTS": "400", "AIRLOCK_MAX_UPLOAD": "2", "AIRLOCK_CONNECTOR_MEMORY": "1KB",
 	}
-	_, err := FromEnvironment(Settings{}, func(name string) string { return wrong[name] })
-	if err == nil {
-		t.Fatal("all of it is right")
+	_, err := FromEnvironment(Settings{}, func(name string) string { return wrong[name] }, "AIRLOCK_PUBLICURL=x", "BATON_X=y")
+	if !fault.Is(err, fault.Invalid) {
+		t.Fatal("all of it is right:", err)
+	}
+	if !strings.Contains(err.Error(), "AIRLOCK_PUBLICURL is no setting; the nearest is AIRLOCK_PUBLIC_URL") {
+		t.Error(err)
 	}
 	for name := range wrong {
 		if strings.Count("\n"+err.Error(), "\n"+name+" ")+strings.Count("\n"+err.Error(), "\n"+name+":") != 1 {
@@ -342,6 +351,227 @@ func TestSettings(t *testing.T) {
 		if err != nil || s.PublicURL != test.public || s.public.String() != test.public || !filepath.IsAbs(s.DataDir) || !filepath.IsAbs(s.KeyFile) {
 			t.Errorf("%s: %+v, %v", test.env, s, err)
 		}
+	}
+}
+
+// A folder that was named is needed; the usual one isn't.
+func TestFoldersThatWereNamedMustBeThere(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone")
+	for _, test := range []struct {
+		given Settings
+		name  string
+		wrong string
+	}{
+		{name: "AIRLOCK_CONNECTORS_DIR", wrong: `AIRLOCK_CONNECTORS_DIR is "` + gone + `", which can't be used: no such file`},
+		{given: Settings{ConnectorsDir: gone}, wrong: "AIRLOCK_CONNECTORS_DIR"}, // by the flag
+		{name: "AIRLOCK_PACKS_DIR", wrong: "AIRLOCK_PACKS_DIR is"},
+		{name: "AIRLOCK_KEY_FILE", wrong: "AIRLOCK_KEY_FILE is"},
+		{name: "none"},
+	} {
+		path := gone
+		if test.name == "AIRLOCK_KEY_FILE" {
+			path = filepath.Join(gone, "key")
+		}
+		_, err := FromEnvironment(test.given, func(name string) string {
+			return map[string]string{"AIRLOCK_DATA_DIR": "data", test.name: path}[name]
+		})
+		if test.wrong == "" && err != nil || test.wrong != "" && (!fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), test.wrong)) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestNamesThatAreNoSettingsAreFound(t *testing.T) {
+	for name, nearest := range map[string]string{
+		"AIRLOCK_TRUSTED_PROXY": "AIRLOCK_TRUSTED_PROXIES", "AIRLOCK_TSL": "AIRLOCK_TLS", "AIRLOCK_KEYFILE": "AIRLOCK_KEY_FILE", "AIRLOCK_": "AIRLOCK_TLS",
+		"AIRLOCK_TLS": "", "AIRLOCK_CACHE": "", "AIRLOCKED": "", "BATON_AIRLOCK_X": "", "PATH": "",
+		// What Kubernetes sets for services that are called airlock and airlock-db.
+		"AIRLOCK_SERVICE_HOST": "", "AIRLOCK_SERVICE_PORT": "", "AIRLOCK_SERVICE_PORT_HTTPS": "", "AIRLOCK_PORT": "", "AIRLOCK_PORT_8443_TCP": "",
+		"AIRLOCK_PORT_8443_TCP_ADDR": "", "AIRLOCK_PORT_8443_TCP_PORT": "", "AIRLOCK_DB_SERVICE_HOST": "", "AIRLOCK_DB_PORT_5432_TCP_PROTO": "",
+	} {
+		found := unknown([]string{name + "=x"})
+		if (len(found) > 0) != (nearest != "") || nearest != "" && !strings.Contains(found[0].Error(), nearest+",") {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
+// Else a setting would be refused.
+func TestEverySettingIsKnown(t *testing.T) {
+	read := map[string]bool{}
+	_, _ = FromEnvironment(Settings{}, func(name string) string { // what is wrong is of no interest
+		if strings.HasPrefix(name, "AIRLOCK_") {
+			read[name] = true
+		}
+		return ""
+	})
+	known := slices.Sorted(slices.Values(names))
+	if got := slices.Sorted(maps.Keys(read)); !slices.Equal(got, known) {
+		t.Errorf("read are %v, and known are %v", got, known)
+	}
+}
+
+func TestOnlyThisMachineIsSaid(t *testing.T) {
+	for env, want := range map[string]bool{
+		"AIRLOCK_LISTEN=:8443": true, "AIRLOCK_LISTEN=0.0.0.0:1": true, "AIRLOCK_LISTEN=10.0.0.1:1 AIRLOCK_PUBLIC_URL=https://127.0.0.1:2": true,
+		"AIRLOCK_LISTEN=127.0.0.1:1": false, "AIRLOCK_LISTEN=[::1]:1": false, "AIRLOCK_LISTEN=localhost:1": false,
+		"AIRLOCK_PUBLIC_URL=https://airlock.example": false, "AIRLOCK_LISTEN=10.0.0.1:1": false,
+	} {
+		all := map[string]string{"AIRLOCK_DATA_DIR": "data"}
+		for pair := range strings.FieldsSeq(env) {
+			name, value, _ := strings.Cut(pair, "=")
+			all[name] = value
+		}
+		settings := settingsOf(t, all)
+		if settings.local() != want {
+			t.Errorf("%s: %t", env, !want)
+		}
+	}
+	all := variables(t)
+	_, port, err := net.SplitHostPort(all["AIRLOCK_LISTEN"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all["AIRLOCK_LISTEN"] = ":" + port
+	settings := settingsOf(t, all)
+	if err := os.Remove(settings.ConnectorsDir); err != nil {
+		t.Fatal(err)
+	}
+	if list := Doctor(t.Context(), settings); Wrong(list) != nil || !slices.ContainsFunc(list, func(f Finding) bool {
+		return f.What == "public URL" && f.Note && strings.Contains(f.Words, "set AIRLOCK_PUBLIC_URL")
+	}) {
+		t.Errorf("%+v", list)
+	}
+	var log bytes.Buffer
+	s, err := New(t.Context(), settings, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Start(t.Context()), s.Stop()); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Count(text, "set AIRLOCK_PUBLIC_URL before one is added") != 1 || strings.Count(text, "there is no connectors folder") != 1 {
+		t.Error(text)
+	}
+}
+
+// A lost key isn't made good by a new one: that would open nothing.
+func TestALostKeyIsSaidAndNotMadeAnew(t *testing.T) {
+	for _, engine := range []db.Engine{db.SQLite, db.Postgres} {
+		t.Run(string(engine), func(t *testing.T) {
+			url := ""
+			if engine == db.Postgres {
+				url = dbtest.PostgresURL(t)
+			}
+			settings := settingsOf(t, variables(t, "AIRLOCK_DATABASE_URL="+url))
+			s, err := New(t.Context(), settings, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(settings.KeyFile, settings.KeyFile+".away"); err != nil {
+				t.Fatal(err)
+			}
+			_, err = New(t.Context(), settings, io.Discard)
+			if !fault.Is(err, fault.NotReady) || !strings.Contains(err.Error(), "put your copy of it back at "+settings.KeyFile) {
+				t.Error(err)
+			}
+			if _, err := os.Stat(settings.KeyFile); !errors.Is(err, os.ErrNotExist) {
+				t.Error("a key was made", err)
+			}
+			if err := os.Rename(settings.KeyFile+".away", settings.KeyFile); err != nil {
+				t.Fatal(err)
+			}
+			started(t, settings)
+		})
+	}
+}
+
+// A restore into a data directory in which another server's checkpoints lie.
+func TestARestoreKeepsAnotherServersCheckpoints(t *testing.T) {
+	from := settingsOf(t, variables(t))
+	started(t, from)
+	backup := filepath.Join(t.TempDir(), "backup")
+	file, err := os.Create(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Dial(from.DataDir).Call(t.Context(), "backup", struct{}{}, nil, admin.Answer{File: file}); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	other := settingsOf(t, variables(t))
+	s := started(t, other)
+	if err := admin.Dial(other.DataDir).Call(t.Context(), "app/add", admin.AddApp{Name: "Bank"}, nil, admin.Answer{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.audit.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := os.ReadFile(filepath.Join(other.DataDir, "checkpoints.txt"))
+	if err != nil || len(foreign) == 0 {
+		t.Fatal(err)
+	}
+
+	into := variables(t)
+	settings := settingsOf(t, into)
+	if err := os.Mkdir(settings.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(settings.DataDir, "checkpoints.txt"), foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), settings, backup); !fault.Is(err, fault.NotReady) || !strings.Contains(err.Error(), "nothing was restored") {
+		t.Error("without the key:", err)
+	}
+	into["AIRLOCK_KEY_FILE"] = from.KeyFile
+	done, err := Restore(t.Context(), settingsOf(t, into), backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := os.ReadFile(done.Aside); err != nil || !bytes.Equal(kept, foreign) {
+		t.Errorf("%q: %v", done.Aside, err)
+	}
+	var report audit.Report
+	again := started(t, settingsOf(t, into))
+	if report, err = again.audit.Verify(t.Context(), identity.Operator()); err != nil || !report.Sound() || report.Outside == 0 {
+		t.Error(report.Verdict(), err)
+	}
+}
+
+// A path that commands couldn't use is refused.
+func TestASocketsPathIsShort(t *testing.T) {
+	all := variables(t)
+	all["AIRLOCK_DATA_DIR"] = filepath.Join(filepath.Dir(all["AIRLOCK_DATA_DIR"]), strings.Repeat("long", 22))
+	if _, err := New(t.Context(), settingsOf(t, all), io.Discard); !fault.Is(err, fault.NotReady) || !strings.Contains(err.Error(), "choose a shorter data directory") {
+		t.Error(err)
+	}
+	settings := settingsOf(t, variables(t))
+	s, err := New(t.Context(), settings, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(admin.Socket(settings.DataDir)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info, err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(admin.Socket(settings.DataDir)); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the socket is still there:", err)
+	}
+}
+
+func TestWhatHasNoValueIsntLogged(t *testing.T) {
+	var out bytes.Buffer
+	logger(Settings{}, &out).Info("done", "cause", nil, "row", "", "n", 0, "on", false)
+	if text := out.String(); strings.Contains(text, "cause") || strings.Contains(text, "row") || !strings.Contains(text, "msg=done n=0 on=false") {
+		t.Error(text)
 	}
 }
 

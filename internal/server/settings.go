@@ -11,10 +11,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"airlock/internal/base/fault"
 	"airlock/internal/base/seal"
 	"airlock/internal/edge/admin"
 	"airlock/internal/ingest/pack"
@@ -46,16 +49,19 @@ type Settings struct {
 	Version       string
 	Decoder       []string // the command that reads .c1z files in a process of its own; none reads them in this one
 
-	public *url.URL // PublicURL, checked
+	public     *url.URL // PublicURL, checked
+	connectors bool     // ConnectorsDir was named, and isn't the usual one
 }
 
 const day = 24 * time.Hour
 
 // FromEnvironment reads settings from variables. What a flag gives already
-// (what isn't empty in given) wins. All that is wrong is told at once.
-func FromEnvironment(given Settings, getenv func(string) string) (Settings, error) {
+// (what isn't empty in given) wins. All that is wrong is told at once, in an
+// error of the kind Invalid. Of the environment's NAME=value, names that look
+// like a setting and aren't one are wrong too.
+func FromEnvironment(given Settings, getenv func(string) string, environment ...string) (Settings, error) {
 	s := given
-	var problems []error
+	problems := unknown(environment)
 	text := func(target *string, name, usual string) {
 		if *target == "" {
 			*target = getenv(name)
@@ -98,6 +104,8 @@ func FromEnvironment(given Settings, getenv func(string) string) (Settings, erro
 	text(&s.Listen, "AIRLOCK_LISTEN", ":8443")
 	text(&s.PublicURL, "AIRLOCK_PUBLIC_URL", "")
 	text(&s.DatabaseURL, "AIRLOCK_DATABASE_URL", "")
+	text(&s.ConnectorsDir, "AIRLOCK_CONNECTORS_DIR", "")
+	s.connectors = s.ConnectorsDir != ""
 	text(&s.ConnectorsDir, "AIRLOCK_CONNECTORS_DIR", besideProgram("connectors"))
 	text(&s.PacksDir, "AIRLOCK_PACKS_DIR", "")
 	text(&s.TLS, "AIRLOCK_TLS", "on")
@@ -133,7 +141,59 @@ func FromEnvironment(given Settings, getenv func(string) string) (Settings, erro
 		s.Proxies = append(s.Proxies, prefix.Masked())
 	}
 	problems = append(problems, s.check()...)
-	return s, errors.Join(problems...)
+	if err := errors.Join(problems...); err != nil {
+		return s, fault.New(fault.Invalid, "%w", err)
+	}
+	return s, nil
+}
+
+// names are the variables of all settings.
+var names = []string{
+	"AIRLOCK_LISTEN", "AIRLOCK_PUBLIC_URL", "AIRLOCK_DATA_DIR", "AIRLOCK_DATABASE_URL", "AIRLOCK_CONNECTORS_DIR", "AIRLOCK_PACKS_DIR",
+	"AIRLOCK_TLS", "AIRLOCK_TLS_CERT", "AIRLOCK_TLS_KEY", "AIRLOCK_TRUSTED_PROXIES", "AIRLOCK_KEY", "AIRLOCK_KEY_FILE",
+	"AIRLOCK_LOG_LEVEL", "AIRLOCK_LOG_FORMAT", "AIRLOCK_KEEP_FILES", "AIRLOCK_KEEP_LOGS", "AIRLOCK_KEEP_SYNCS", "AIRLOCK_KEEP_GRANTS",
+	"AIRLOCK_MAX_UPLOAD", "AIRLOCK_CONNECTOR_MEMORY",
+}
+
+// others are variables that begin like ours and aren't: those that Kubernetes
+// sets in each pod for a service whose name begins with airlock, and the folder in
+// which the scripts that build and test Airlock keep what they downloaded.
+var others = regexp.MustCompile(`^AIRLOCK_((.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)|CACHE)$`)
+
+// unknown finds names that look like a setting and aren't one: most often it is
+// a slip, and the setting that was meant would be without effect.
+func unknown(environment []string) (problems []error) {
+	for _, pair := range environment {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, "AIRLOCK_") || slices.Contains(names, name) || others.MatchString(name) {
+			continue
+		}
+		nearest := slices.MinFunc(names, func(a, b string) int { return distance(a, name) - distance(b, name) })
+		problems = append(problems, fmt.Errorf("%s is no setting; the nearest is %s, docs/operating.md lists them all", name, nearest))
+	}
+	return problems
+}
+
+// distance is how many letters must be changed, put in or taken out to make one
+// word of another.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for n := range row {
+		row[n] = n
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := before
+			if a[i] != b[j] {
+				changed++
+			}
+			before = row[j+1]
+			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // check finds what is wrong with settings, and works out the public URL.
@@ -151,11 +211,21 @@ func (s *Settings) check() []error {
 	if info, err := os.Stat(s.DataDir); err == nil && !info.IsDir() {
 		wrong("AIRLOCK_DATA_DIR is %q, which is a file", s.DataDir)
 	}
-	if info, err := os.Stat(s.ConnectorsDir); err == nil && !info.IsDir() {
+	switch info, err := os.Stat(s.ConnectorsDir); {
+	case err == nil && !info.IsDir():
 		wrong("AIRLOCK_CONNECTORS_DIR is %q, which is a file; it is a folder of programs baton-*", s.ConnectorsDir)
+	case err != nil && s.connectors:
+		wrong("AIRLOCK_CONNECTORS_DIR is %q, which can't be used: %w; make the folder, or leave the setting out if none is hosted", s.ConnectorsDir, reason(err))
 	}
-	if _, err := pack.Load(s.PacksDir); err != nil {
+	if _, err := os.Stat(s.PacksDir); s.PacksDir != "" && err != nil {
+		wrong("AIRLOCK_PACKS_DIR is %q, which can't be used: %w; make the folder, or leave the setting out", s.PacksDir, reason(err))
+	} else if _, err := pack.Load(s.PacksDir); err != nil {
 		wrong("AIRLOCK_PACKS_DIR: %w", err)
+	}
+	if info, err := os.Stat(s.KeyFile); s.Key == "" && err == nil && !info.Mode().IsRegular() {
+		wrong("AIRLOCK_KEY_FILE is %q, which isn't a file", s.KeyFile)
+	} else if _, err := os.Stat(filepath.Dir(s.KeyFile)); s.Key == "" && err != nil && filepath.Dir(s.KeyFile) != s.DataDir {
+		wrong("AIRLOCK_KEY_FILE is %q, whose folder can't be used: %w", s.KeyFile, reason(err))
 	}
 	if s.Key != "" {
 		if _, err := seal.OpenKeyring("", s.Key); err != nil {
@@ -222,6 +292,26 @@ func (s *Settings) checkPublic(wrong func(string, ...any)) {
 		s.public, s.PublicURL = public, public.String()
 	}
 }
+
+// reason is why a path can't be used, without the path.
+func reason(err error) error {
+	if path, ok := errors.AsType[*os.PathError](err); ok {
+		return path.Err
+	}
+	return err
+}
+
+// local reports whether others than this machine can't call the public URL,
+// though the server listens for them: Client IDs would carry a host that leads
+// each connector to itself.
+func (s *Settings) local() bool {
+	host, _, err := net.SplitHostPort(s.Listen)
+	alone := admin.Local(host) && host != "0.0.0.0" && host != "::"
+	return err == nil && s.public != nil && admin.Local(s.public.Host) && !alone
+}
+
+// localWords say what that means and what to do.
+const localWords = "a connector on another machine can't call it, and its Client ID would lead it there: set AIRLOCK_PUBLIC_URL before one is added"
 
 // database is where the database is: a URL, or a file in the data directory.
 func (s *Settings) database() string {

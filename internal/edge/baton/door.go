@@ -134,7 +134,11 @@ func (s *Server) failed(ctx context.Context, err error) error {
 		s.log.ErrorContext(ctx, "a connector's call failed", "error", err)
 	case fault.Cancelled:
 	default:
-		s.log.InfoContext(ctx, "a connector's call was refused", "error", err, "cause", errors.Unwrap(err))
+		attributes := []any{"error", err}
+		if cause := errors.Unwrap(err); cause != nil {
+			attributes = append(attributes, "cause", cause)
+		}
+		s.log.InfoContext(ctx, "a connector's call was refused", attributes...)
 	}
 	return status.Error(fault.GRPC(err), fault.Words(err))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -123,6 +124,8 @@ func (c *child) once(ctx context.Context) (problem integration.Problem, again bo
 		return integration.Problem{Kind: integration.Crashes, Words: fmt.Sprintf("the program %s can't be started: %v", cmd.Path, err)}, false
 	}
 	c.group.Store(int64(cmd.Process.Pid))
+	log := c.host.config.Log.With("connector", c.want.ID, "name", c.want.Name, "program", filepath.Base(cmd.Path), "pid", cmd.Process.Pid)
+	log.InfoContext(ctx, "hosted connector started")
 	flushed := make(chan struct{})
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	go func() { defer close(flushed); out.flushAll(reading) }()
@@ -132,14 +135,25 @@ func (c *child) once(ctx context.Context) (problem integration.Problem, again bo
 	c.group.Store(0)
 	stopReading()
 	<-flushed
+	ended := func(level slog.Level, why string) {
+		log.Log(ctx, level, "hosted connector ended", "after", time.Since(began).Round(time.Millisecond), "why", why)
+	}
+	problem = integration.Problem{Kind: integration.Crashes}
 	switch {
 	case why != "":
+		ended(slog.LevelInfo, "it is restarted: "+why)
 		return integration.Problem{}, true
 	case tooMuch > 0:
-		return integration.Problem{Kind: integration.Crashes, Words: fmt.Sprintf("it was ended since it used %d MB of memory and may use %d MB; "+
-			"raise the limit of hosted connectors, or let it run elsewhere. It is being started again", tooMuch>>20, c.host.config.Memory>>20)}, false
+		problem.Words = fmt.Sprintf("it was ended since it used %d MB of memory and may use %d MB; "+
+			"raise the limit of hosted connectors, or let it run elsewhere. It is being started again", tooMuch>>20, c.host.config.Memory>>20)
+	case ctx.Err() != nil:
+		ended(slog.LevelInfo, context.Cause(ctx).Error())
+		return problem, false
+	default:
+		problem.Words = crashed(err, time.Since(began), out.lastError())
 	}
-	return integration.Problem{Kind: integration.Crashes, Words: crashed(err, time.Since(began), out.lastError())}, false
+	ended(slog.LevelWarn, problem.Words)
+	return problem, false
 }
 
 // watch waits for the end of a process, and brings it about: since it is to be

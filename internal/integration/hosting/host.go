@@ -40,6 +40,8 @@ type Config struct {
 	// ReadingCounts is told how much a sync has read, by kind and resource type
 	// ("resources/user", "entitlements/role", "grants/role"), each time all of it.
 	ReadingCounts func(ctx context.Context, connectorID string, counts map[string]int64) error
+	// Retrying is told that a sync tries something again and again.
+	Retrying func(ctx context.Context, connectorID string, r integration.Retry) error
 	// AddClient and RevokeClients are identity's.
 	AddClient     func(ctx context.Context, tx *db.Tx, kind, subjectID, host string) (clientID, secret string, err error)
 	RevokeClients func(ctx context.Context, tx *db.Tx, subjectID, kind, except string) error

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -43,6 +44,7 @@ type rig struct {
 	lines    chan integration.LogLine
 	problems chan integration.Problem
 	counts   chan map[string]int64
+	retries  chan integration.Retry
 	clients  chan string // "add" and "revoke except …"
 
 	asked chan struct{} // what should run
@@ -75,7 +77,7 @@ func newRig(t *testing.T, d *db.DB, change func(*Config)) *rig {
 	r := &rig{
 		T: t, programs: connectors(t), report: filepath.Join(t.TempDir(), "report"),
 		lines: make(chan integration.LogLine, 100_000), problems: make(chan integration.Problem, 1000),
-		counts: make(chan map[string]int64, 1000), clients: make(chan string, 1000),
+		counts: make(chan map[string]int64, 1000), retries: make(chan integration.Retry, 1000), clients: make(chan string, 1000),
 		asked: make(chan struct{}, 1),
 	}
 	c := config(d, r.programs, filepath.Join(t.TempDir(), "hosted"))
@@ -100,6 +102,7 @@ func newRig(t *testing.T, d *db.DB, change func(*Config)) *rig {
 	}
 	c.ReportProblem = func(_ context.Context, _ string, p integration.Problem) error { r.problems <- p; return nil }
 	c.ReadingCounts = func(_ context.Context, _ string, counts map[string]int64) error { r.counts <- counts; return nil }
+	c.Retrying = func(_ context.Context, _ string, again integration.Retry) error { r.retries <- again; return nil }
 	add := c.AddClient
 	c.AddClient = func(ctx context.Context, tx *db.Tx, kind, subjectID, host string) (string, string, error) {
 		tx.AfterCommit(func() { r.clients <- "add " + kind })
@@ -381,6 +384,84 @@ func TestStopEndsAllGentlyOrByForce(t *testing.T) {
 	}
 	all[0].ends()
 }
+
+// What keeps a sync is told as soon as it is in the log.
+func TestWhatAConnectorTriesAgainIsTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, dbtest.Open(t, db.SQLite), nil)
+	r.run(id.New(), "stuck", "secret", "sesame")
+	want := integration.Retry{First: true, Times: 1, Error: "rpc error: code = Unavailable desc = refused as " + mask}
+	if got := next(t, r.retries, "retry"); got != want {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestTriesAreCountedUntilSomethingIsRead(t *testing.T) {
+	out := newOutput(nil, "c", nil)
+	for _, test := range []struct {
+		line  string
+		times int
+		first bool
+	}{
+		{`{"msg":"Handling full sync task."}`, 0, false},
+		{`{"msg":"retrying operation","grpc.method":"Validate","error":"x"}`, 1, true},
+		{`{"msg":"retrying operation","grpc.method":"Grant","error":"x"}`, 1, true}, // a change of access
+		{`{"msg":"retrying operation","grpc.method":"Validate","error":7}`, 2, true},
+		{`{"msg":"Syncing resource types..."}`, 0, false},
+		{`{"msg":"retrying operation","error":"x"}`, 1, false},
+		{`{"msg":"something else"}`, 1, false},
+		{`{"msg":"retrying operation","error":"x"}`, 2, false},
+		{`{"msg":"Synced resources","resource_type_id":"user","count":10}`, 0, false},
+		{`{"msg":"retrying operation","error":"x"}`, 1, false},
+		{`{"msg":"Handling full sync task."}`, 0, false},
+	} {
+		out.line([]byte(test.line), false)
+		if out.retry.Times != test.times || out.retry.First != test.first || out.retried != (test.times > 0) {
+			t.Errorf("after %s: %+v, %t", test.line, out.retry, out.retried)
+		}
+	}
+}
+
+// The server's log has a line for each start and each end, with its reason.
+func TestStartsAndEndsAreLogged(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var text strings.Builder
+	r := newRig(t, dbtest.Open(t, db.SQLite), func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return text.Write(p)
+		}), nil))
+	})
+	connectorID := id.New()
+	r.run(connectorID, "exit")
+	next(t, r.problems, "problem")
+	r.run(connectorID, "tell")
+	r.ready()
+	if !r.host.Restart(connectorID, "somebody said so") {
+		t.Error("it doesn't run")
+	}
+	r.ready()
+	if err := r.host.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	log := text.String()
+	for _, want := range []string{
+		`level=INFO msg="hosted connector started" connector=` + connectorID + ` name=Fake program=baton-fake pid=`,
+		`level=WARN msg="hosted connector ended"`, "exit status 3", "it is restarted: somebody said so", `why="the server stops"`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("%s isn't in\n%s", want, log)
+		}
+	}
+}
+
+type writer func(p []byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 func TestRestartOnDemand(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,8 @@ package hosting
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -125,6 +127,9 @@ func actAsConnector() {
 		fmt.Fprintln(os.Stderr, os.Getenv("BATON_CLIENT_SECRET"))
 		key, _ := os.ReadFile(os.Getenv("BATON_KEY_FILE"))
 		fmt.Fprint(os.Stdout, string(key))
+	case "stuck":
+		fmt.Fprintln(os.Stdout, `{"level":"info","msg":"Handling full sync task."}`)
+		fmt.Fprintln(os.Stdout, `{"level":"warn","msg":"retrying operation","grpc.method":"Validate","error":"rpc error: code = Unavailable desc = refused as `+secret+`"}`)
 	case "sync":
 		for _, line := range []string{
 			`{"level":"info","msg":"Syncing resource types..."}`,
@@ -197,6 +202,7 @@ func config(d *db.DB, programs, dir string) Config {
 		ReportProblem: func(context.Context, string, integration.Problem) error { return nil },
 		AppendLog:     func(context.Context, string, []integration.LogLine) error { return nil },
 		ReadingCounts: func(context.Context, string, map[string]int64) error { return nil },
+		Retrying:      func(context.Context, string, integration.Retry) error { return nil },
 		AddClient: func(_ context.Context, _ *db.Tx, kind, subjectID, host string) (string, string, error) {
 			return "some-fake-1@" + host + "/ccc", clientSecret, nil
 		},
@@ -206,8 +212,11 @@ func config(d *db.DB, programs, dir string) Config {
 }
 
 // clientSecret is a key of the form that the SDK reads; it opens nothing.
-const clientSecret = "secret-token:conductorone.com:v1:" +
-	"eyJrdHkiOiJPS1AiLCJjcnYiOiJFZDI1NTE5IiwieCI6IjExcVlBWUt4Q3JmVlNfN1R5V1FIT2c3aGN2UGFwaU1scHdJYWFQY0hVUm8iLCJkIjoibldHeG5lXzlXbUM2aEVyMGt1d3NFUkpxTVdZd1ZVTnpsTk1NSHdJT2pBQSJ9"
+var clientSecret = func() string {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	text := base64.RawURLEncoding.EncodeToString
+	return "secret-token:conductorone.com:v1:" + text(fmt.Appendf(nil, `{"kty":"OKP","crv":"Ed25519","x":%q,"d":%q}`, text(key[ed25519.SeedSize:]), text(key.Seed())))
+}()
 
 // kill kills a process without its consent.
 func kill(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }

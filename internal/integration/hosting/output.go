@@ -40,6 +40,8 @@ type output struct {
 	last    string // the last line that tells of an error
 	counts  map[string]int64
 	counted bool // since the counts were told
+	retry   integration.Retry
+	retried bool // since that was told
 }
 
 func newOutput(h *Host, connectorID string, secrets []string) *output {
@@ -125,6 +127,7 @@ func (o *output) line(raw []byte, isError bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.count(line.Message, fields)
+	o.countRetry(line.Message, fields)
 	if line.Level == "error" {
 		o.last = line.Message
 		if cause, ok := fields["error"].(string); ok {
@@ -210,6 +213,7 @@ func (o *output) count(message string, fields map[string]any) {
 	if message == "Syncing resource types..." { // it begins
 		clear(o.counts)
 		o.counted = true
+		o.retry, o.retried = integration.Retry{}, false
 		return
 	}
 	kind, ok := map[string]string{
@@ -225,9 +229,27 @@ func (o *output) count(message string, fields map[string]any) {
 			if n, err := number.Int64(); err == nil && len(o.counts) < 1000 {
 				o.counts[kind+"/"+resourceType] = n
 				o.counted = true
+				o.retry, o.retried = integration.Retry{}, false
 			}
 		}
 	}
+}
+
+// countRetry keeps what a sync says of why it gets no further: baton-sdk v0.25.0,
+// pkg/retry. The target system is asked with Validate first; what is tried again
+// for a change of access is no sync's.
+func (o *output) countRetry(message string, fields map[string]any) {
+	if message == "Handling full sync task." {
+		o.retry, o.retried = integration.Retry{}, false
+		return
+	}
+	method := fields["grpc.method"]
+	if message != "retrying operation" || method != nil && method != "Validate" {
+		return
+	}
+	words, _ := fields["error"].(string) // without, it isn't known why
+	o.retry = integration.Retry{First: method == "Validate", Times: o.retry.Times + 1, Error: cut(words, 2000)}
+	o.retried = true
 }
 
 // note adds a line of our own.
@@ -263,9 +285,9 @@ func (o *output) flushAll(ctx context.Context) {
 
 func (o *output) flush(ctx context.Context) {
 	o.mu.Lock()
-	batch, leftOut, counted := o.waiting, o.leftOut, o.counted
+	batch, leftOut, counted, retry, retried := o.waiting, o.leftOut, o.counted, o.retry, o.retried
 	counts := maps.Clone(o.counts)
-	o.waiting, o.leftOut, o.counted = nil, 0, false
+	o.waiting, o.leftOut, o.counted, o.retried = nil, 0, false, false
 	o.mu.Unlock()
 	if leftOut > 0 {
 		detail, _ := json.Marshal(map[string]int{"lines": leftOut}) // numbers can be written
@@ -279,6 +301,11 @@ func (o *output) flush(ctx context.Context) {
 	if counted {
 		if err := o.host.config.ReadingCounts(ctx, o.connectorID, counts); err != nil {
 			o.host.config.Log.WarnContext(ctx, "couldn't tell how far a sync is", "connector", o.connectorID, "error", err)
+		}
+	}
+	if retried { // after the counts, which would end it
+		if err := o.host.config.Retrying(ctx, o.connectorID, retry); err != nil {
+			o.host.config.Log.WarnContext(ctx, "couldn't tell what keeps a sync", "connector", o.connectorID, "error", err)
 		}
 	}
 }

@@ -15,6 +15,7 @@ var (
 		field.WithDescription("Where Airflow is reached by people and programs, with its path if it has one."),
 		field.WithPlaceholder("https://airflow.example.com"),
 		field.WithRequired(true),
+		field.WithString(func(r *field.StringRuler) { r.IsURI() }), // so that whoever shows the form refuses what is none
 	)
 	Username = field.StringField("airflow-username",
 		field.WithDisplayName("Username"),

@@ -40,6 +40,7 @@ type Session struct {
 	ID         string
 	PersonID   string
 	PersonName string
+	Email      string // of the person
 	Method     string // password or oidc
 	Address    string
 	UserAgent  string
@@ -80,7 +81,7 @@ func (s *SignIns) enter(ctx context.Context, tx *db.Tx, person Person, method st
 	now := s.Clock.Now()
 	token, hash := newToken()
 	session := Session{
-		ID: id.New(), PersonID: person.ID, PersonName: person.Name, Method: method, Address: cut(v.Address, 100), UserAgent: cut(v.UserAgent, 300),
+		ID: id.New(), PersonID: person.ID, PersonName: person.Name, Email: person.Email, Method: method, Address: cut(v.Address, 100), UserAgent: cut(v.UserAgent, 300),
 		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(s.Absolute),
 	}
 	if v.Token != "" {

@@ -220,12 +220,12 @@ func insertSession(ctx context.Context, tx *db.Tx, s Session, hash []byte) error
 	return err
 }
 
-const sessionFields = `s.id, s.person_id, p.name, s.method, s.address, s.user_agent, s.created_at, s.seen_at, s.expires_at
+const sessionFields = `s.id, s.person_id, p.name, p.email, s.method, s.address, s.user_agent, s.created_at, s.seen_at, s.expires_at
 	FROM session s JOIN person p ON p.id = s.person_id`
 
 func (s *Session) targets() []any {
 	return []any{
-		&s.ID, &s.PersonID, &s.PersonName, &s.Method, &s.Address, &s.UserAgent, db.Time(&s.CreatedAt), db.Time(&s.SeenAt), db.Time(&s.ExpiresAt),
+		&s.ID, &s.PersonID, &s.PersonName, &s.Email, &s.Method, &s.Address, &s.UserAgent, db.Time(&s.CreatedAt), db.Time(&s.SeenAt), db.Time(&s.ExpiresAt),
 	}
 }
 

@@ -354,7 +354,7 @@ func TestSessionsEnd(t *testing.T) {
 		now := s.site.clock.Now()
 		session, actor, token := s.signIn(t, "ada@example.com")
 		wanted := Session{
-			ID: session.ID, PersonID: ada.PersonID, PersonName: "ada@example.com", Method: ByPassword, Address: "192.0.2.1", UserAgent: "Firefox",
+			ID: session.ID, PersonID: ada.PersonID, PersonName: "ada@example.com", Email: "ada@example.com", Method: ByPassword, Address: "192.0.2.1", UserAgent: "Firefox",
 			CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(12 * time.Hour),
 		}
 		if diff := cmp.Diff(wanted, session); diff != "" {

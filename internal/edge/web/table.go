@@ -1,6 +1,8 @@
 package web
 
 import (
+	"slices"
+
 	"airlock/internal/edge/web/view"
 )
 
@@ -26,6 +28,8 @@ func (s *Server) table() []Route {
 		s.page("GET /keys", member(), s.keys),
 		s.raw("GET /events", member(), s.events),
 	}
+	routes = slices.Concat(routes, s.doorRoutes(), s.meRoutes(), s.homeRoutes(), s.searchRoutes(), s.auditRoutes(), s.settingRoutes(),
+		s.connectorRoutes(), s.appRoutes(), s.entitlementRoutes(), s.accountRoutes(), s.peopleRoutes())
 	if s.Development {
 		routes = append(routes, s.galleryRoutes()...)
 	}

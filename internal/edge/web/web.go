@@ -8,12 +8,20 @@ import (
 	"slices"
 	"time"
 
+	"airlock/internal/audit"
 	"airlock/internal/base/clock"
+	"airlock/internal/base/db"
 	"airlock/internal/base/id"
 	"airlock/internal/base/live"
 	"airlock/internal/base/trace"
 	"airlock/internal/edge/web/static"
 	"airlock/internal/identity"
+	"airlock/internal/ingest"
+	"airlock/internal/insight"
+	"airlock/internal/integration"
+	"airlock/internal/integration/catalog"
+	"airlock/internal/inventory"
+	"airlock/internal/provision"
 )
 
 // Config is what the pages need.
@@ -28,6 +36,17 @@ type Config struct {
 	// Counts are what waits behind the entries of the navigation, by their title:
 	// "4", "1 error". It may be nil.
 	Counts func(ctx context.Context, actor identity.Actor) map[string]string
+
+	SignIns     *identity.SignIns
+	People      *identity.Service
+	Inventory   *inventory.Service
+	Catalog     *catalog.Catalog
+	Integration *integration.Service
+	Ingest      *ingest.Service
+	Provision   *provision.Service
+	Insight     *insight.Service
+	Audit       *audit.Log
+	DB          *db.DB // of the services, which some are asked with
 
 	Live         *live.Hub
 	Clock        clock.Clock

@@ -1,0 +1,4 @@
+package web
+
+// accountRoutes are the page of an account.
+func (s *Server) accountRoutes() []Route { return nil }

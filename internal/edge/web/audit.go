@@ -1,0 +1,4 @@
+package web
+
+// auditRoutes are the audit log.
+func (s *Server) auditRoutes() []Route { return nil }

@@ -136,6 +136,8 @@ func (m *domain) tab(token string) *webtest.Page {
 	}
 	return p
 }
+
+func TestTheDomainOfThePagesStands(t *testing.T) {
 	m := newDomain(t, nil)
 	_, token := m.as("ann@airlock.test", identity.Auditor)
 	p := m.tab(token)

@@ -76,7 +76,7 @@ func newDomain(t *testing.T, change func(*web.Config)) *domain {
 		SignIns: signIns, People: people, Inventory: stock, Catalog: catalog.Open(t.TempDir(), catalog.Options{Log: log}), Integration: connectors,
 		Ingest: intake, Insight: insight.New(d, connectors, packs), Audit: trail, DB: d,
 		Provision: provision.New(provision.Config{DB: d, Jobs: jobs, Live: hub, Audit: trail, Inventory: stock, Integration: connectors, Clock: now, Log: log}),
-		Live: hub, Clock: now, Log: log, Organisation: "Kestrel Freight",
+		Live:      hub, Clock: now, Log: log, Organisation: "Kestrel Freight",
 	}
 	if change != nil {
 		change(&m.Config)

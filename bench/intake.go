@@ -76,7 +76,7 @@ func (i intake) run(ctx context.Context) (u used, err error) {
 	}
 	began := time.Now() // the upload is over, the job is queued
 	done, watched := make(chan struct{}), make(chan usage)
-	go func() { watched <- watch(os.Getpid(), done) }()
+	go func() { watched <- watch(os.Getpid(), 100*time.Millisecond, done) }() // seldom: it is a part of what is measured
 	sync, err := m.applied(ctx, syncID)
 	u.Took, u.Longest = time.Since(began), longest.get()
 	close(done)
@@ -195,7 +195,7 @@ type bareLoad struct{ From, Into string }
 func loadings(engine db.Engine) []loading {
 	few, some := 500, 1000
 	if engine == db.Postgres {
-		few, some = 4*few, 4*some
+		few, some = 1000, 4000
 	}
 	return []loading{
 		{"app", "id", few, ""},

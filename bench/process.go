@@ -36,7 +36,7 @@ func run(ctx context.Context, program string, args, env []string) (usage, error)
 		return usage{}, fmt.Errorf("start %s: %w", program, err)
 	}
 	done, watched := make(chan struct{}), make(chan usage)
-	go func() { watched <- watch(cmd.Process.Pid, done) }()
+	go func() { watched <- watch(cmd.Process.Pid, 20*time.Millisecond, done) }()
 	err := cmd.Wait() // for the children too, which hold the same output
 	wall := time.Since(started)
 	close(done)
@@ -51,10 +51,10 @@ func run(ctx context.Context, program string, args, env []string) (usage, error)
 	return used, nil
 }
 
-// watch looks at a process and its children until done. What they do in their
-// last hundredths of a second is not seen.
-func watch(pid int, done <-chan struct{}) (used usage) {
-	tick := time.NewTicker(20 * time.Millisecond)
+// watch looks at a process and its children now and then until done. What they do
+// after the last look is not seen.
+func watch(pid int, every time.Duration, done <-chan struct{}) (used usage) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if n, ok := peak(pid); ok {

@@ -17,22 +17,22 @@ import (
 	"airlock/internal/inventory"
 )
 
-// How many rows one transaction writes on SQLite, where all others wait for it:
-// so many that a million is quick, so few that nobody waits long. On PostgreSQL,
-// where only changes of the same app wait, it is some times as many.
-const (
-	fewRows  = 500  // of resources and entitlements, and where each is a statement
-	someRows = 1000 // of grants
-	more     = 4
+// fewRows is how many rows one transaction writes on SQLite, where all others wait
+// for it: so many that a million is quick, so few that nobody waits for a tenth of a
+// second. On PostgreSQL, where only changes of the same app wait, it is some times as
+// many, but for what takes several statements.
+const fewRows = 500
 
-	manyRows = 10_000 // after which the database looks at its tables anew
-)
+// manyRows is after how many rows the database looks at its tables anew.
+const manyRows = 10_000
 
+// chunks are how many resources, entitlements or changed rows, and how many new
+// grants, one transaction writes.
 func chunks(engine db.Engine) (few, some int) {
 	if engine == db.Postgres {
-		return fewRows * more, someRows * more
+		return 2 * fewRows, 8 * fewRows
 	}
-	return fewRows, someRows
+	return fewRows, 2 * fewRows
 }
 
 // apply writes the difference, in an order in which each row finds what it refers
@@ -40,6 +40,9 @@ func chunks(engine db.Engine) (few, some int) {
 func (r *run) apply(ctx context.Context, d *difference) error {
 	s := r.stage
 	few, some := chunks(r.db.Engine())
+	if r.db.Engine() == db.SQLite && d.haveAll.grants > 0 {
+		some = fewRows // they go between others, most to a page of their own
+	}
 	stamp := inventory.Stamp{AppID: r.app.ID, SyncID: r.sync.ID, At: r.began}
 	r.of = int64(len(d.types) + d.resources + d.entitlements + len(d.add) + len(d.set) + len(d.end) + len(d.addEdges) + len(d.dropEdges) +
 		len(d.goneResources) + len(d.goneEntitlements))
@@ -47,15 +50,16 @@ func (r *run) apply(ctx context.Context, d *difference) error {
 		return fmt.Errorf("write the resource types: %w", err)
 	}
 	if d.resources+d.entitlements > 0 {
-		if err := r.again(ctx); err != nil {
+		things, err := r.copies.source()
+		if err != nil {
 			return err
 		}
-	}
-	if err := r.applyResources(ctx, stamp, d); err != nil {
-		return fmt.Errorf("write the resources: %w", err)
-	}
-	if err := r.applyEntitlements(ctx, stamp, d); err != nil {
-		return fmt.Errorf("write the entitlements: %w", err)
+		if err := r.applyResources(ctx, stamp, things); err != nil {
+			return fmt.Errorf("write the resources: %w", err)
+		}
+		if err := r.applyEntitlements(ctx, stamp, things); err != nil {
+			return fmt.Errorf("write the entitlements: %w", err)
+		}
 	}
 	for grants := range slices.Chunk(d.add, some) {
 		rows := s.rows(grants)
@@ -88,7 +92,7 @@ func (r *run) apply(ctx context.Context, d *difference) error {
 	if err := r.applyEdges(ctx, d); err != nil {
 		return fmt.Errorf("write how grants follow from others: %w", err)
 	}
-	for pairs := range slices.Chunk(d.end, few) {
+	for pairs := range slices.Chunk(d.end, fewRows) {
 		err := r.write(ctx, len(pairs), func(ctx context.Context, tx *db.Tx) error {
 			_, err := inventory.EndGrants(ctx, tx, r.app.ID, pairs, inventory.Ending{At: r.began, SyncID: r.sync.ID, Unless: r.began})
 			return err
@@ -98,20 +102,6 @@ func (r *run) apply(ctx context.Context, d *difference) error {
 		}
 	}
 	return r.remove(ctx, d)
-}
-
-// again reads the file a second time, up to its grants: for what is to be written
-// of the things that changed.
-func (r *run) again(ctx context.Context) (err error) {
-	r.source.close()
-	r.orders.Things = true
-	if r.source, err = read(ctx, r.decoder, r.orders); err != nil {
-		return err
-	}
-	if _, err := r.source.header(ctx); err != nil {
-		return err
-	}
-	return r.source.each(ctx, tagType, 1, func([][]byte) error { return nil })
 }
 
 func (s *stage) rows(grants []uint64) []inventory.GrantRow {
@@ -135,123 +125,118 @@ func (r *run) applyTypes(ctx context.Context, stamp inventory.Stamp, d *differen
 	})
 }
 
-// batch collects rows that are new, and rows that changed, for transactions of few.
-type batch[T any] struct {
-	fresh, old []T
-	most       int
-	flush      func(fresh, old []T) error
-}
+// batch is some rows that are new, and some that changed.
+type batch[T any] struct{ fresh, old []T }
 
-func (b *batch[T]) put(row T, what change) error {
-	if what == isNew {
-		b.fresh = append(b.fresh, row)
-	} else {
-		b.old = append(b.old, row)
-	}
-	if len(b.fresh)+len(b.old) < b.most {
-		return nil
-	}
-	return b.end()
-}
-
-func (b *batch[T]) end() error {
-	if len(b.fresh)+len(b.old) == 0 {
-		return nil
-	}
-	err := b.flush(b.fresh, b.old)
-	b.fresh, b.old = nil, nil
-	return err
-}
-
-// applyResources writes the resources that are new or changed.
-func (r *run) applyResources(ctx context.Context, stamp inventory.Stamp, d *difference) error {
-	if d.resources+d.entitlements == 0 {
-		return r.matchAccounts(ctx, nil)
-	}
-	s := r.stage
-	var accounts []string
-	few, _ := chunks(r.db.Engine())
-	rows := batch[inventory.ResourceRow]{most: few, flush: func(fresh, old []inventory.ResourceRow) error {
-		return r.write(ctx, len(fresh)+len(old), func(ctx context.Context, tx *db.Tx) error {
-			if err := inventory.AddResources(ctx, tx, stamp, fresh); err != nil {
+// inBatches makes rows and writes them, so many in a transaction: some are made
+// while those before are written.
+func inBatches[T any](ctx context.Context, most int, each func(ctx context.Context, put func(row T, what change) error) error, write func(ctx context.Context, b batch[T]) error) error {
+	batches := make(chan batch[T])
+	return beside(ctx, func(ctx context.Context) error {
+		for b := range batches {
+			if err := write(ctx, b); err != nil {
 				return err
 			}
-			return inventory.SetResources(ctx, tx, stamp, old)
-		})
-	}}
-	err := r.source.each(ctx, tagResource, 4, func(fields [][]byte) error {
-		n, ok := s.resource(fields[0], fields[1])
-		if !ok || s.resources[n].change == same {
-			return nil
 		}
-		var sent v2.Resource
-		if err := proto.Unmarshal(fields[3], &sent); err != nil {
-			return refuse("the resource %s:%s can't be read: %w", fields[0], fields[1], err)
-		}
-		row := resourceRow(&sent, s.types[s.resources[n].of].user, bytes.Clone(fields[3]))
-		row.ID, row.TypeID = s.resources[n].id, s.types[s.resources[n].of].row.ID
-		above := sent.GetParentResourceId()
-		if parent, ok := s.resource([]byte(above.GetResourceType()), []byte(above.GetResource())); ok {
-			row.ParentID = s.resources[parent].id
-		}
-		if row.Account != nil {
-			accounts = append(accounts, row.ID)
-		}
-		return rows.put(row, s.resources[n].change)
-	})
-	if err == nil {
-		err = rows.end()
-	}
-	if err != nil {
-		return err
-	}
-	return r.matchAccounts(ctx, accounts)
-}
-
-// matchAccounts looks whose the accounts are that are new or changed: all of them,
-// if a run before this one may have written some.
-func (r *run) matchAccounts(ctx context.Context, accounts []string) error {
-	if r.resumed {
-		return r.inventory.Rematch(ctx, r.app.ID)
-	}
-	return r.inventory.MatchAccounts(ctx, r.app, accounts)
-}
-
-func (r *run) applyEntitlements(ctx context.Context, stamp inventory.Stamp, d *difference) error {
-	if d.entitlements == 0 {
 		return nil
-	}
+	}, func(ctx context.Context) error {
+		defer close(batches)
+		var b batch[T]
+		hand := func() error {
+			select {
+			case batches <- b:
+				b = batch[T]{}
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		err := each(ctx, func(row T, what change) error {
+			if what == isNew {
+				b.fresh = append(b.fresh, row)
+			} else {
+				b.old = append(b.old, row)
+			}
+			if len(b.fresh)+len(b.old) < most {
+				return nil
+			}
+			return hand()
+		})
+		if err != nil || len(b.fresh)+len(b.old) == 0 {
+			return err
+		}
+		return hand()
+	})
+}
+
+// applyResources writes the resources that are new or changed, and whose the
+// accounts are.
+func (r *run) applyResources(ctx context.Context, stamp inventory.Stamp, things *source) error {
 	s := r.stage
 	few, _ := chunks(r.db.Engine())
-	rows := batch[inventory.EntitlementRow]{most: few, flush: func(fresh, old []inventory.EntitlementRow) error {
-		return r.write(ctx, len(fresh)+len(old), func(ctx context.Context, tx *db.Tx) error {
-			if err := inventory.AddEntitlements(ctx, tx, stamp, fresh); err != nil {
+	return inBatches(ctx, few, func(ctx context.Context, put func(inventory.ResourceRow, change) error) error {
+		return things.each(ctx, tagResource, 4, func(fields [][]byte) error {
+			n, ok := s.resource(fields[0], fields[1])
+			if !ok || s.resources[n].change == same {
+				return nil
+			}
+			var sent v2.Resource
+			if err := proto.Unmarshal(fields[3], &sent); err != nil {
+				return refuse("the resource %s:%s can't be read: %w", fields[0], fields[1], err)
+			}
+			row := resourceRow(&sent, s.types[s.resources[n].of].user, bytes.Clone(fields[3]))
+			row.ID, row.TypeID = s.resources[n].id, s.types[s.resources[n].of].row.ID
+			above := sent.GetParentResourceId()
+			if parent, ok := s.resource([]byte(above.GetResourceType()), []byte(above.GetResource())); ok {
+				row.ParentID = s.resources[parent].id
+			}
+			return put(row, s.resources[n].change)
+		})
+	}, func(ctx context.Context, b batch[inventory.ResourceRow]) error {
+		return r.write(ctx, len(b.fresh)+len(b.old), func(ctx context.Context, tx *db.Tx) error {
+			if err := r.inventory.Own(ctx, tx, r.app, b.fresh); err != nil {
 				return err
 			}
-			return inventory.SetEntitlements(ctx, tx, stamp, old)
+			if err := inventory.AddResources(ctx, tx, stamp, b.fresh); err != nil {
+				return err
+			}
+			if err := inventory.SetResources(ctx, tx, stamp, b.old); err != nil {
+				return err
+			}
+			return r.inventory.Match(ctx, tx, r.app, b.old)
 		})
-	}}
-	err := r.source.each(ctx, tagEntitlement, 4, func(fields [][]byte) error {
-		n, ok := s.entitlementOf[string(fields[0])]
-		if !ok || s.entitlements[n].change == same {
-			return nil
-		}
-		of, ok := s.resource(fields[1], fields[2])
-		if !ok {
-			return nil // it was dropped
-		}
-		var sent v2.Entitlement
-		if err := proto.Unmarshal(fields[3], &sent); err != nil {
-			return refuse("the entitlement %s can't be read: %w", fields[0], err)
-		}
-		row := entitlementRow(&sent, s.resources[of].key, bytes.Clone(fields[3]))
-		row.ID, row.ResourceID = s.entitlements[n].id, s.resources[of].id
-		return rows.put(row, s.entitlements[n].change)
 	})
-	if err != nil {
-		return err
-	}
-	return rows.end()
+}
+
+func (r *run) applyEntitlements(ctx context.Context, stamp inventory.Stamp, things *source) error {
+	s := r.stage
+	few, _ := chunks(r.db.Engine())
+	return inBatches(ctx, few, func(ctx context.Context, put func(inventory.EntitlementRow, change) error) error {
+		return things.each(ctx, tagEntitlement, 4, func(fields [][]byte) error {
+			n, ok := s.entitlementOf[string(fields[0])]
+			if !ok || s.entitlements[n].change == same {
+				return nil
+			}
+			of, ok := s.resource(fields[1], fields[2])
+			if !ok {
+				return nil // it was dropped
+			}
+			var sent v2.Entitlement
+			if err := proto.Unmarshal(fields[3], &sent); err != nil {
+				return refuse("the entitlement %s can't be read: %w", fields[0], err)
+			}
+			row := entitlementRow(&sent, s.resources[of].key, bytes.Clone(fields[3]))
+			row.ID, row.ResourceID = s.entitlements[n].id, s.resources[of].id
+			return put(row, s.entitlements[n].change)
+		})
+	}, func(ctx context.Context, b batch[inventory.EntitlementRow]) error {
+		return r.write(ctx, len(b.fresh)+len(b.old), func(ctx context.Context, tx *db.Tx) error {
+			if err := inventory.AddEntitlements(ctx, tx, stamp, b.fresh); err != nil {
+				return err
+			}
+			return inventory.SetEntitlements(ctx, tx, stamp, b.old)
+		})
+	})
 }
 
 func (r *run) applyEdges(ctx context.Context, d *difference) error {
@@ -301,9 +286,8 @@ func (r *run) remove(ctx context.Context, d *difference) error {
 // finish ends the sync: it was applied.
 func (r *run) finish(ctx context.Context) error {
 	if r.of >= manyRows {
-		// Without the app's row, so that no change of access waits for it.
-		if err := r.db.Write(ctx, inventory.Analyze); err != nil {
-			return fmt.Errorf("analyze the tables: %w", err)
+		if err := inventory.Analyze(ctx, r.db); err != nil {
+			return err
 		}
 	}
 	if r.app.Directory {

@@ -1,12 +1,12 @@
 package ingest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,72 +217,131 @@ func number(list []thing, ids *id.Series) (count int) {
 	return count
 }
 
-// compareGrants compares grants and edges with those of the app: both in the order
-// of their keys, side by side. What was granted or revoked through a connector
-// since the sync began stays as it is.
-func compareGrants(ctx context.Context, q db.Querier, appID string, s *stage, d *difference, begin time.Time) error {
-	_, revoked, err := inventory.Fresh(ctx, q, appID, begin)
-	if err != nil {
-		return err
+// held is what the inventory has of an app's grants, put as the stage puts those of
+// the file: 8 bytes each, so that both can be read at the same time.
+type held struct {
+	grants  []uint64
+	odd     []odd           // of few of them, in their order
+	recent  map[uint64]bool // those of them that a connector made since the sync began
+	strange []strange       // grants of what the file doesn't know
+	revoked map[inventory.Pair]bool
+	count   int64
+}
+
+// odd is a grant that has more than most: its extra, or nothing if no sync has
+// seen it yet.
+type odd struct {
+	grant uint64
+	extra digest
+}
+
+// strange is a grant of an entitlement, or to a principal, that the file doesn't know.
+type strange struct {
+	pair   inventory.Pair
+	recent bool
+}
+
+// readHeld reads the app's grants, once the ranks are known. What a connector does
+// after the time, the sync can't know.
+func readHeld(ctx context.Context, q db.Querier, appID string, s *stage, began time.Time) (h held, err error) {
+	h.recent = map[uint64]bool{}
+	if _, h.revoked, err = inventory.Fresh(ctx, q, appID, began); err != nil {
+		return h, err
 	}
-	since := begin.UnixMicro()
+	since := began.UnixMicro()
+	var principals map[string]uint32 // ranks by ids, if there is any grant
+	right := 0                       // the rank of the first that doesn't come before the row's
+	err = inventory.EachGrant(ctx, q, appID, func(entitlementID, principalID, externalID []byte, flags int64, seen bool, provisionedAt int64) error {
+		h.count++
+		if principals == nil {
+			principals = make(map[string]uint32, len(s.resources))
+			for n := range s.resources {
+				principals[s.resources[n].id] = s.principals.of[n]
+			}
+		}
+		id := func() string { return s.entitlements[s.rights.at[right]].id }
+		for right < len(s.rights.at) && id() < string(entitlementID) {
+			right++
+		}
+		principal, known := principals[string(principalID)]
+		if !known || right == len(s.rights.at) || id() != string(entitlementID) {
+			if s.full() { // else it stays
+				pair := inventory.Pair{EntitlementID: string(entitlementID), PrincipalID: string(principalID)}
+				h.strange = append(h.strange, strange{pair, provisionedAt > since})
+			}
+			return nil
+		}
+		grant := code(place(right), principal)
+		h.grants = append(h.grants, grant)
+		if provisionedAt > since {
+			h.recent[grant] = true
+		}
+		if seen && flags == 0 && len(externalID) == 0 {
+			return nil
+		}
+		one := odd{grant: grant}
+		if seen {
+			one.extra = extra{string(externalID), flags}.digest()
+		}
+		h.odd = append(h.odd, one)
+		return nil
+	})
+	return h, err
+}
+
+// compareGrants compares the grants of the file with those of the app, side by
+// side. What was granted or revoked through a connector since the sync began stays
+// as it is.
+func (d *difference) compareGrants(s *stage, h held) {
+	d.haveAll.grants = h.count
 	if s.sync.SkipsGrants {
 		s.grants, s.edges = nil, nil
 	}
-	next := 0
-	add := func(grant uint64) {
-		row := s.row(grant)
-		if revoked[inventory.Pair{EntitlementID: row.EntitlementID, PrincipalID: row.PrincipalID}] {
+	file, odds := s.grants, h.odd
+	add := func() {
+		if h.revoked[s.pair(file[0])] {
 			d.changes.Kept++
-			return
+		} else {
+			d.add = append(d.add, file[0])
 		}
-		d.add = append(d.add, grant)
+		file = file[1:]
 	}
-	err = inventory.EachGrant(ctx, q, appID, func(entitlementID, principalID, externalID []byte, flags int64, seen bool, provisionedAt int64) error {
-		d.haveAll.grants++
-		for next < len(s.grants) {
-			c := s.compare(s.grants[next], entitlementID, principalID)
-			if c > 0 {
-				break
-			}
-			grant := s.grants[next]
-			next++
-			if c < 0 {
-				add(grant)
-				continue
-			}
-			var more extra
-			if len(s.extras) > 0 {
-				right, principal := parts(grant)
-				more = s.extras[code(s.rights.at[right], s.principals.at[principal])]
-			}
-			if !seen || flags != more.flags || string(externalID) != more.externalID {
+	for _, grant := range h.grants {
+		for len(file) > 0 && file[0] < grant {
+			add()
+		}
+		isOdd, was := len(odds) > 0 && odds[0].grant == grant, digest{}
+		if isOdd {
+			was, odds = odds[0].extra, odds[1:]
+		}
+		switch {
+		case len(file) > 0 && file[0] == grant:
+			file = file[1:]
+			if now, more := s.extras[grant]; more != isOdd || isOdd && now.digest() != was {
 				d.set = append(d.set, grant)
 			}
-			return nil
+		case !s.full(), s.sync.SkipsGrants: // it isn't known to have ended
+		case h.recent[grant]:
+			d.changes.Kept++
+		default:
+			d.end = append(d.end, s.pair(grant))
 		}
-		if !s.full() {
-			return nil
-		}
-		goneRight, unlistedRight := d.unlisted[string(entitlementID)]
-		gonePrincipal, unlistedPrincipal := d.unlisted[string(principalID)]
+	}
+	for len(file) > 0 {
+		add()
+	}
+	for _, one := range h.strange {
+		goneRight, unlistedRight := d.unlisted[one.pair.EntitlementID]
+		gonePrincipal, unlistedPrincipal := d.unlisted[one.pair.PrincipalID]
 		known := !unlistedRight && !unlistedPrincipal && !s.sync.SkipsGrants
 		switch {
 		case !goneRight && !gonePrincipal && !known:
-		case provisionedAt > since:
+		case one.recent:
 			d.changes.Kept++
 		default:
-			d.end = append(d.end, inventory.Pair{EntitlementID: string(entitlementID), PrincipalID: string(principalID)})
+			d.end = append(d.end, one.pair)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
-	for ; next < len(s.grants); next++ {
-		add(s.grants[next])
-	}
-	return compareEdgesOf(ctx, q, appID, s, d, revoked)
 }
 
 // compare compares a grant with a row of the inventory.
@@ -305,7 +364,9 @@ func (s *stage) compare(grant uint64, entitlementID, principalID []byte) int {
 	return 1
 }
 
-func compareEdgesOf(ctx context.Context, q db.Querier, appID string, s *stage, d *difference, revoked map[inventory.Pair]bool) error {
+// compareEdges compares how grants follow from others, once the grants are compared:
+// both in the order of their keys, side by side.
+func (d *difference) compareEdges(ctx context.Context, q db.Querier, appID string, s *stage, revoked map[inventory.Pair]bool) error {
 	// An edge ends with its grant; one of a grant that isn't known to have ended stays.
 	ended := make(map[inventory.Pair]bool, len(d.end))
 	for _, pair := range d.end {
@@ -370,7 +431,8 @@ func (s *stage) holds(pair inventory.Pair) bool {
 // count counts the changes, and makes a hash of them: what is new by the names
 // that the connector gave, what is gone by the ids of the inventory.
 func (d *difference) count(s *stage) {
-	sum := sha256.New()
+	whole := sha256.New()
+	sum := bufio.NewWriterSize(whole, 32<<10)
 	c := &d.changes
 	for _, n := range d.types {
 		c.Types.note(s.types[n].change)
@@ -419,7 +481,8 @@ func (d *difference) count(s *stage) {
 	c.Entitlements.Removed = int64(len(d.goneEntitlements))
 	c.Grants = Change{Added: int64(len(d.add)), Changed: int64(len(d.set)), Removed: int64(len(d.end))}
 	c.Edges = Change{Added: int64(len(d.addEdges)), Removed: int64(len(d.dropEdges))}
-	d.hash = hex.EncodeToString(sum.Sum(nil))
+	_ = sum.Flush() // to a hash, which takes all
+	d.hash = hex.EncodeToString(whole.Sum(nil))
 }
 
 func (c *Change) note(what change) {
@@ -430,9 +493,9 @@ func (c *Change) note(what change) {
 	}
 }
 
-func write(to hash.Hash, fields ...string) {
+func write(to *bufio.Writer, fields ...string) {
 	for _, field := range fields {
-		to.Write(binary.AppendUvarint(nil, uint64(len(field)))) // so that no two lists look the same
-		to.Write([]byte(field))
+		_, _ = to.Write(binary.AppendUvarint(to.AvailableBuffer(), uint64(len(field)))) // so that no two lists look the same
+		_, _ = to.WriteString(field)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -221,23 +222,25 @@ func (r *records) put(tag byte, fields ...[]byte) error {
 		r.payload = binary.AppendUvarint(r.payload, uint64(len(field)))
 		r.payload = append(r.payload, field...)
 	}
-	var size [binary.MaxVarintLen64]byte
-	if err := r.to.WriteByte(tag); err != nil {
+	return putRecord(r.to, tag, r.payload)
+}
+
+func putRecord(to *bufio.Writer, tag byte, payload []byte) error {
+	if err := to.WriteByte(tag); err != nil {
 		return err
 	}
-	if _, err := r.to.Write(size[:binary.PutUvarint(size[:], uint64(len(r.payload)))]); err != nil {
+	if _, err := to.Write(binary.AppendUvarint(to.AvailableBuffer(), uint64(len(payload)))); err != nil {
 		return err
 	}
-	_, err := r.to.Write(r.payload)
+	_, err := to.Write(payload)
 	return err
 }
 
-// tell reads a file and tells it in records: all of it, or only its header, types,
-// resources and entitlements. What is wrong with the file is told too; the error
-// is one of the telling.
-func tell(ctx context.Context, path string, limits Limits, things bool, to io.Writer) error {
+// tell reads a file and tells it in records. What is wrong with the file is told
+// too; the error is one of the telling.
+func tell(ctx context.Context, path string, limits Limits, to io.Writer) error {
 	r := &records{to: bufio.NewWriterSize(to, 256<<10)}
-	err := r.all(ctx, path, limits, things)
+	err := r.all(ctx, path, limits)
 	switch code := fault.CodeOf(err); {
 	case err == nil:
 		err = r.put(tagEnd)
@@ -253,7 +256,7 @@ func tell(ctx context.Context, path string, limits Limits, things bool, to io.Wr
 	return errors.Join(err, r.to.Flush())
 }
 
-func (r *records) all(ctx context.Context, path string, limits Limits, things bool) error {
+func (r *records) all(ctx context.Context, path string, limits Limits) error {
 	f, err := open(ctx, path, limits)
 	if err != nil {
 		return err
@@ -273,11 +276,61 @@ func (r *records) all(ctx context.Context, path string, limits Limits, things bo
 		if err := r.resources(ctx, f); err != nil {
 			return err
 		}
-		if err := r.entitlements(ctx, f); err != nil || things {
+		if err := r.entitlements(ctx, f); err != nil {
 			return err
 		}
 		return r.grants(ctx, f)
 	})
+}
+
+// ahead reads a list a little further than it is used, so that the file's own
+// reader and we work at the same time.
+func ahead[T any](list iter.Seq2[T, error]) iter.Seq2[T, error] {
+	const most = 256
+	return func(yield func(T, error) bool) {
+		pages, stop, failed := make(chan []T, 4), make(chan struct{}), error(nil)
+		go func() {
+			defer close(pages)
+			failed = safely(func() error {
+				page := make([]T, 0, most)
+				for one, err := range list {
+					if err != nil {
+						return err // what is in the page doesn't matter any more
+					}
+					if page = append(page, one); len(page) < most {
+						continue
+					}
+					select {
+					case pages <- page:
+						page = make([]T, 0, most)
+					case <-stop:
+						return nil
+					}
+				}
+				select {
+				case pages <- page:
+				case <-stop:
+				}
+				return nil
+			})
+		}()
+		defer func() {
+			close(stop)
+			for range pages { // until it has ended: it uses the file
+			}
+		}()
+		for page := range pages {
+			for _, one := range page {
+				if !yield(one, nil) {
+					return
+				}
+			}
+		}
+		if failed != nil {
+			var none T
+			yield(none, failed)
+		}
+	}
 }
 
 func (r *records) types(ctx context.Context, f *file) error {
@@ -309,7 +362,7 @@ func (r *records) types(ctx context.Context, f *file) error {
 }
 
 func (r *records) resources(ctx context.Context, f *file) error {
-	for one, err := range f.stream.StreamResources(ctx, f.sync.ID, connectorstore.StreamResourcesOptions{}) {
+	for one, err := range ahead(f.stream.StreamResources(ctx, f.sync.ID, connectorstore.StreamResourcesOptions{})) {
 		if err != nil {
 			return damaged(ctx, err)
 		}
@@ -318,7 +371,11 @@ func (r *records) resources(ctx context.Context, f *file) error {
 		if err != nil {
 			return refuse("the resource %s:%s can't be read: %w", kind, key, err)
 		}
-		if size := sizeOf(profileStruct(one)); len(source) > longestMessage || size > longestProfile {
+		size := 0
+		if len(source) > longestProfile/6 { // JSON isn't longer than that: its longest escapes have 6 bytes
+			size = sizeOf(profileStruct(one))
+		}
+		if len(source) > longestMessage || size > longestProfile {
 			return tooMany("the resource %s:%s has %d bytes, and its profile %d", clean(kind, longestID), clean(key, longestID), len(source), size)
 		}
 		_, user := annotation(one.GetAnnotations(), &v2.UserTrait{})
@@ -357,7 +414,7 @@ func (r *records) entitlements(ctx context.Context, f *file) error {
 }
 
 func (r *records) grants(ctx context.Context, f *file) error {
-	for one, err := range f.stream.StreamGrants(ctx, f.sync.ID, connectorstore.StreamGrantsOptions{IncludeExpansion: true}) {
+	for one, err := range ahead(f.stream.StreamGrants(ctx, f.sync.ID, connectorstore.StreamGrantsOptions{IncludeExpansion: true})) {
 		if err != nil {
 			return damaged(ctx, err)
 		}

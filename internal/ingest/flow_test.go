@@ -115,7 +115,7 @@ func TestAccountsAreMatchedWithTheirSync(t *testing.T) {
 		r := newRig(t, d)
 		_, err := r.ids.ImportPeople(t.Context(), identity.Operator(), strings.NewReader("name,email\nZero,u00@example.com\nOne,u01@example.com\n"))
 		check(t, err)
-		// The server is killed between the accounts and their match.
+		// The server is killed once the accounts are written: they are matched with that.
 		syncID := r.bring(wiki(3).write(t, c1zstore.EnginePebble))
 		left := 3
 		r.wrote = func(time.Duration) error {
@@ -127,16 +127,33 @@ func TestAccountsAreMatchedWithTheirSync(t *testing.T) {
 		if err := r.ingest(t.Context(), syncID); err == nil {
 			t.Fatal("it wasn't killed")
 		}
-		r.run(syncID)
-		matched := 0
-		for a, err := range r.inventory.ExportAccounts(t.Context(), identity.Operator(), r.app.ID) {
-			check(t, err)
-			if a.PersonID != "" {
-				matched++
+		matched := func() (count int) {
+			for a, err := range r.inventory.ExportAccounts(t.Context(), identity.Operator(), r.app.ID) {
+				check(t, err)
+				if a.PersonID != "" && !a.MatchedAt.IsZero() {
+					count++
+				}
 			}
+			return count
 		}
-		if matched != 2 {
-			t.Errorf("%d accounts are matched", matched)
+		if count := matched(); count != 2 {
+			t.Errorf("%d accounts are matched before the end", count)
+		}
+		r.run(syncID)
+		if count := matched(); count != 2 {
+			t.Errorf("%d accounts are matched", count)
+		}
+		// One that changes becomes somebody else's in the transaction that changes it.
+		w := wiki(3)
+		w.resources[3].email, w.resources[3].login = "u01@example.com", "u01"
+		w.resources[4].email, w.resources[4].login = "nobody@example.com", "nobody"
+		syncID = r.bring(w.write(t, c1zstore.EnginePebble))
+		left = 2
+		if err := r.ingest(t.Context(), syncID); err == nil {
+			t.Fatal("it wasn't killed")
+		}
+		if count := matched(); count != 1 {
+			t.Errorf("%d accounts are matched after the change", count)
 		}
 	})
 }

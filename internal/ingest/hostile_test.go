@@ -61,6 +61,7 @@ func readRest(ctx context.Context, from *source, head header, limits Limits) (*s
 	}
 	number(s.resources, &s.ids)
 	number(s.entitlements, &s.ids)
+	s.rank()
 	if err := s.readGrants(ctx, from); err != nil {
 		return nil, err
 	}
@@ -375,7 +376,7 @@ func FuzzFile(f *testing.F) {
 // be in a stranger's hands.
 func FuzzRecords(f *testing.F) {
 	var told bytes.Buffer
-	check(f, tell(f.Context(), wiki(2).write(f, c1zstore.EnginePebble), small, false, &told))
+	check(f, tell(f.Context(), wiki(2).write(f, c1zstore.EnginePebble), small, &told))
 	f.Add(told.Bytes())
 	f.Fuzz(func(t *testing.T, content []byte) {
 		from := &source{from: bufio.NewReader(bytes.NewReader(content)), ended: func() error { return nil }, stop: func() {}}

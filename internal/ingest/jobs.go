@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -39,8 +40,8 @@ type run struct {
 	resumed   bool   // a run before this one had begun to write
 	began     time.Time
 	fence     int64
-	orders    orders
 	source    *source
+	copies    *copies
 	header    header
 	stage     *stage
 	told      time.Time // when progress was told last
@@ -146,6 +147,11 @@ func (r *run) write(ctx context.Context, rows int, change func(ctx context.Conte
 		if err := inventory.Guard(ctx, tx, r.app.ID, r.sync.ID, r.fence); err != nil {
 			return err
 		}
+		if rows > 0 { // what else there is to write says how far the sync is
+			if err := tx.Unhurried(ctx); err != nil {
+				return err
+			}
+		}
 		if err := change(ctx, tx); err != nil {
 			return err
 		}
@@ -195,6 +201,9 @@ func (r *run) work(ctx context.Context) (err error) {
 		if r.source != nil {
 			r.source.close()
 		}
+		if r.copies != nil {
+			r.copies.close()
+		}
 		if removed := os.RemoveAll(dir); removed != nil {
 			r.log.WarnContext(ctx, "a folder with an unpacked file couldn't be removed; the next start does it", "folder", dir, "error", removed)
 		}
@@ -231,10 +240,13 @@ func (r *run) open(ctx context.Context, dir string) error {
 		}
 		return err
 	}
-	r.orders = orders{Path: path, Limits: r.limits}
-	if r.source, err = read(ctx, r.decoder, r.orders); err != nil {
+	if r.copies, err = newCopies(dir); err != nil {
 		return err
 	}
+	if r.source, err = read(ctx, r.decoder, orders{Path: path, Limits: r.limits}); err != nil {
+		return err
+	}
+	r.source.copies = r.copies
 	if r.header, err = r.source.header(ctx); err != nil {
 		return err
 	}
@@ -277,18 +289,67 @@ func (r *run) compare(ctx context.Context) (*difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compare the entitlements: %w", err)
 	}
-	if err := s.readGrants(ctx, r.source); err != nil {
-		return nil, err
-	}
-	if err := r.source.end(ctx); err != nil {
-		return nil, err
-	}
-	err = r.db.Read(ctx, func(q *db.Snapshot) error { return compareGrants(ctx, q, r.app.ID, s, d, r.began) })
+	// The file's grants are read while the database's are.
+	s.rank()
+	var held held
+	err = beside(ctx, func(ctx context.Context) error {
+		if err := s.readGrants(ctx, r.source); err != nil {
+			return err
+		}
+		return r.source.end(ctx)
+	}, func(ctx context.Context) error {
+		err := r.db.Read(ctx, func(q *db.Snapshot) (err error) {
+			held, err = readHeld(ctx, q, r.app.ID, s, r.began)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read the grants that are there: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("compare the grants: %w", err)
+		return nil, err
+	}
+	d.compareGrants(s, held)
+	err = r.db.Read(ctx, func(q *db.Snapshot) error { return d.compareEdges(ctx, q, r.app.ID, s, held.revoked) })
+	if err != nil {
+		return nil, fmt.Errorf("compare how grants follow from others: %w", err)
 	}
 	d.count(s)
 	return d, nil
+}
+
+// beside runs two functions at the same time, and returns when both have ended. The
+// first that fails stops the other, and is what is told.
+func beside(ctx context.Context, here, there func(ctx context.Context) error) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer func() {
+			if found := recover(); found != nil { // the queue does the same with what it runs
+				fail(fmt.Errorf("a part of an ingest panicked: %v\n%s", found, debug.Stack()))
+			}
+		}()
+		if err := there(ctx); err != nil {
+			fail(err)
+		}
+	}()
+	returned := false
+	defer func() {
+		if !returned { // here panicked
+			fail(context.Canceled)
+			<-ended
+		}
+	}()
+	if err := here(ctx); err != nil {
+		fail(err)
+	}
+	<-ended
+	returned = true
+	err := context.Cause(ctx)
+	fail(nil)
+	return err
 }
 
 // judge decides whether the difference is applied: not if a newer sync was, and

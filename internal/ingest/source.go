@@ -45,6 +45,7 @@ type source struct {
 	payload []byte
 	list    [][]byte     // its fields
 	unread  bool         // the record was looked at, and is to be read yet
+	copies  *copies      // where what is read again goes, or nil
 	ended   func() error // why there are no more records
 	stop    func()
 }
@@ -56,7 +57,6 @@ const longestRecord = 4 * longestMessage
 type orders struct {
 	Path   string `json:"path"`
 	Limits Limits `json:"limits"`
-	Things bool   `json:"things"` // no grants
 }
 
 // Decode is what the command in Config.Decoder does: it reads the file that its
@@ -66,7 +66,7 @@ func Decode(ctx context.Context, argument string, to io.Writer) error {
 	if err := json.Unmarshal([]byte(argument), &o); err != nil {
 		return fmt.Errorf("read what to decode: %w", err)
 	}
-	return tell(ctx, o.Path, o.Limits, o.Things, to)
+	return tell(ctx, o.Path, o.Limits, to)
 }
 
 // read begins to read a file. The command, if there is one, is run with the
@@ -78,7 +78,7 @@ func read(ctx context.Context, command []string, o orders) (*source, error) {
 		told := make(chan struct{})
 		go func() {
 			defer close(told)
-			in.CloseWithError(tell(ctx, o.Path, o.Limits, o.Things, in))
+			in.CloseWithError(tell(ctx, o.Path, o.Limits, in))
 		}()
 		return &source{from: bufio.NewReaderSize(out, 256<<10), ended: func() error { return nil }, stop: func() {
 			cancel()
@@ -93,7 +93,7 @@ func read(ctx context.Context, command []string, o orders) (*source, error) {
 	}
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], string(argument))...) //nolint:gosec // our own program
 	cmd.Dir = filepath.Dir(o.Path)
-	cmd.Env = []string{"TMPDIR=" + cmd.Dir, "HOME=" + cmd.Dir, "GOMEMLIMIT=512MiB"}
+	cmd.Env = []string{"TMPDIR=" + cmd.Dir, "HOME=" + cmd.Dir, "GOMEMLIMIT=512MiB", "GOGC=400"}
 	last := &tail{}
 	cmd.Stderr = last
 	out, err := cmd.StdoutPipe()
@@ -133,6 +133,40 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// copies is a file of ours with the records of resources and entitlements, as they
+// were read: for what is to be written of those that changed.
+type copies struct {
+	file *os.File
+	to   *bufio.Writer
+}
+
+func newCopies(dir string) (*copies, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "things"), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // our own folder
+	if err != nil {
+		return nil, fmt.Errorf("keep what was read: %w", err)
+	}
+	return &copies{file: file, to: bufio.NewWriterSize(file, 256<<10)}, nil
+}
+
+// source ends the writing, and reads the copies.
+func (c *copies) source() (*source, error) {
+	err := putRecord(c.to, tagEnd, nil)
+	if err == nil {
+		err = c.to.Flush()
+	}
+	if err == nil {
+		_, err = c.file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read again what was read: %w", err)
+	}
+	return &source{from: bufio.NewReaderSize(c.file, 256<<10), ended: func() error { return nil }, stop: func() {}}, nil
+}
+
+func (c *copies) close() {
+	_ = c.file.Close() // its folder goes with it
+}
+
 // close ends the reading, wherever it is.
 func (s *source) close() { s.stop() }
 
@@ -156,6 +190,11 @@ func (s *source) next(ctx context.Context) error {
 	s.tag, s.payload = tag, s.payload[:size]
 	if _, err := io.ReadFull(s.from, s.payload); err != nil {
 		return s.broken(ctx, err)
+	}
+	if s.copies != nil && (tag == tagResource || tag == tagEntitlement) {
+		if err := putRecord(s.copies.to, tag, s.payload); err != nil {
+			return fmt.Errorf("keep what was read: %w", err)
+		}
 	}
 	if tag != tagError {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	v2 "github.com/conductorone/baton-sdk/pb/c1/connector/v2"
@@ -31,10 +32,10 @@ type stage struct {
 	entitlements  []thing
 	entitlementOf map[string]uint32
 
-	// A grant is entitlement<<32 | principal: places in the lists at first, then
-	// ranks by the ids of the inventory, in their order.
+	// A grant is entitlement<<32 | principal: their ranks by the ids of the inventory,
+	// in whose order the grants are.
 	grants     []uint64
-	extras     map[uint64]extra // of few grants, by places
+	extras     map[uint64]extra // of few grants
 	edges      []inventory.Edge
 	counts     Counts
 	totals     map[string]int64
@@ -238,8 +239,12 @@ func code(entitlement, principal uint32) uint64 { return uint64(entitlement)<<32
 
 func parts(grant uint64) (entitlement, principal uint32) { return uint32(grant >> 32), uint32(grant) } //nolint:gosec // halves
 
-// readGrants reads the direct grants, by places, and how others follow from them.
-// The ids of the inventory must be known.
+// rank puts resources and entitlements into the order of their ids, once all are
+// known.
+func (s *stage) rank() { s.principals, s.rights = rank(s.resources), rank(s.entitlements) }
+
+// readGrants reads the direct grants, and how others follow from them, once the
+// ranks are known.
 func (s *stage) readGrants(ctx context.Context, from *source) error {
 	err := from.each(ctx, tagGrant, 6, func(fields [][]byte) error {
 		flags := first(fields[4])
@@ -260,7 +265,7 @@ func (s *stage) readGrants(ctx context.Context, from *source) error {
 		if int64(len(s.grants)) >= s.limits.Grants {
 			return tooMany("the file has more than %d grants", s.limits.Grants)
 		}
-		grant := code(entitlement, principal)
+		grant := code(s.rights.of[entitlement], s.principals.of[principal])
 		s.grants = append(s.grants, grant)
 		more := extra{flags: int64(flags)}
 		if len(fields[3]) > 0 && len(fields[3]) <= 3*longestID && inventory.Storable(string(fields[3])) {
@@ -283,11 +288,6 @@ func (s *stage) readGrants(ctx context.Context, from *source) error {
 	if err != nil {
 		return err
 	}
-	s.principals, s.rights = rank(s.resources), rank(s.entitlements)
-	for n, grant := range s.grants {
-		entitlement, principal := parts(grant)
-		s.grants[n] = code(s.rights.of[entitlement], s.principals.of[principal])
-	}
 	slices.Sort(s.grants)
 	s.grants = slices.Compact(s.grants) // what is granted twice is granted
 	s.counts.Grants = int64(len(s.grants))
@@ -303,6 +303,11 @@ func (s *stage) readGrants(ctx context.Context, from *source) error {
 	s.edges = slices.CompactFunc(s.edges, func(a, b inventory.Edge) bool { return compareEdges(a, b) == 0 })
 	s.counts.Edges = int64(len(s.edges))
 	return nil
+}
+
+// digest tells whether two of them are the same.
+func (e extra) digest() digest {
+	return digestOf(append(strconv.AppendInt(nil, e.flags, 10), ":"+e.externalID...))
 }
 
 // with puts together what two grants of the same say.
@@ -372,12 +377,16 @@ func rank(list []thing) ranks {
 	return r
 }
 
-// row is a grant as it is kept, by ranks.
-func (s *stage) row(grant uint64) inventory.GrantRow {
+// pair is what a grant is of, by the ids of the inventory.
+func (s *stage) pair(grant uint64) inventory.Pair {
 	right, principal := parts(grant)
-	e, p := s.rights.at[right], s.principals.at[principal]
-	more := s.extras[code(e, p)]
-	return inventory.GrantRow{EntitlementID: s.entitlements[e].id, PrincipalID: s.resources[p].id, ExternalID: more.externalID, Flags: more.flags}
+	return inventory.Pair{EntitlementID: s.entitlements[s.rights.at[right]].id, PrincipalID: s.resources[s.principals.at[principal]].id}
+}
+
+// row is a grant as it is kept.
+func (s *stage) row(grant uint64) inventory.GrantRow {
+	pair, more := s.pair(grant), s.extras[grant]
+	return inventory.GrantRow{EntitlementID: pair.EntitlementID, PrincipalID: pair.PrincipalID, ExternalID: more.externalID, Flags: more.flags}
 }
 
 // full reports whether the sync can tell that something is gone.

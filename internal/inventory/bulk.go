@@ -248,6 +248,8 @@ type AccountRow struct {
 	Status                   AccountStatus
 	StatusDetail             string
 	LastLoginAt, CreatedAt   time.Time
+	Owner                    identity.Owner // of one that is new; see Own
+	MatchedAt                time.Time
 }
 
 // Stamp says which sync writes rows, and when it began.
@@ -258,9 +260,9 @@ type Stamp struct {
 
 // AddResources adds resources that aren't there.
 func AddResources(ctx context.Context, tx *db.Tx, stamp Stamp, list []ResourceRow) error {
-	rows, signIns := make([][]any, len(list)), [][]any(nil)
+	rows, signIns, at := make([][]any, len(list)), [][]any(nil), db.Micros(stamp.At)
 	for n, r := range list {
-		rows[n] = []any{r.ID, stamp.AppID, r.TypeID, r.ExternalID, r.ParentID, r.Name, r.Search, r.Description, r.Profile, r.Source, r.Hash, stamp.SyncID, stamp.At, stamp.At}
+		rows[n] = []any{r.ID, stamp.AppID, r.TypeID, r.ExternalID, r.ParentID, r.Name, r.Search, r.Description, r.Profile, r.Source, r.Hash, stamp.SyncID, at, at}
 		if r.Account != nil {
 			signIns = append(signIns, accountValues(r.ID, stamp.AppID, r.Account))
 		}
@@ -287,37 +289,34 @@ func accountValues(resourceID, appID string, a *AccountRow) []any {
 	}
 	return []any{
 		resourceID, appID, a.Login, a.Email, a.EmployeeID, keys, string(a.Kind), false, string(a.Status), a.StatusDetail,
-		a.LastLoginAt, a.CreatedAt, "", "",
-		time.Time{},
+		db.Micros(a.LastLoginAt), db.Micros(a.CreatedAt), a.Owner.PersonID, a.Owner.By, db.Micros(a.MatchedAt),
 	}
 }
 
-// SetResources changes resources that are there. What people said of accounts
-// stays.
+// SetResources changes resources that are there. What people said of accounts, and
+// whose they are, stays.
 func SetResources(ctx context.Context, tx *db.Tx, stamp Stamp, list []ResourceRow) error {
+	var rows, accounts, others [][]any
 	for _, r := range list {
-		_, err := tx.Exec(ctx, `UPDATE resource SET parent_id = $2, name = $3, search = $4, description = $5, profile = $6, source = $7, hash = $8, changed_at = $9 WHERE id = $1`,
-			r.ID, r.ParentID, r.Name, r.Search, r.Description, r.Profile, r.Source, r.Hash, stamp.At)
-		if err != nil {
-			return err
-		}
+		rows = append(rows, []any{r.ID, r.ParentID, r.Name, r.Search, r.Description, r.Profile, r.Source, r.Hash, stamp.At})
 		if r.Account == nil {
-			if _, err := tx.Exec(ctx, `DELETE FROM account WHERE id = $1`, r.ID); err != nil {
-				return err
-			}
+			others = append(others, []any{r.ID})
 			continue
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO account (`+strings.Join(accountColumns, ", ")+`)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-			ON CONFLICT (id) DO UPDATE SET login = excluded.login, email = excluded.email, employee_id = excluded.employee_id, keys = excluded.keys,
-				kind = CASE WHEN account.kind_by_hand = TRUE THEN account.kind ELSE excluded.kind END,
-				status = excluded.status, status_detail = excluded.status_detail, last_login_at = excluded.last_login_at, created_at = excluded.created_at`,
-			accountValues(r.ID, stamp.AppID, r.Account)...)
-		if err != nil {
-			return err
-		}
+		accounts = append(accounts, accountValues(r.ID, stamp.AppID, r.Account))
 	}
-	return nil
+	err := tx.ExecEach(ctx, `UPDATE resource SET parent_id = $2, name = $3, search = $4, description = $5, profile = $6, source = $7, hash = $8, changed_at = $9 WHERE id = $1`, rows)
+	if err != nil {
+		return err
+	}
+	if err := tx.ExecEach(ctx, `DELETE FROM account WHERE id = $1`, others); err != nil {
+		return err
+	}
+	return tx.ExecEach(ctx, `INSERT INTO account (`+strings.Join(accountColumns, ", ")+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		ON CONFLICT (id) DO UPDATE SET login = excluded.login, email = excluded.email, employee_id = excluded.employee_id, keys = excluded.keys,
+			kind = CASE WHEN account.kind_by_hand = TRUE THEN account.kind ELSE excluded.kind END,
+			status = excluded.status, status_detail = excluded.status_detail, last_login_at = excluded.last_login_at, created_at = excluded.created_at`, accounts)
 }
 
 // EntitlementRow is an entitlement as a connector has it.
@@ -350,22 +349,23 @@ func AddEntitlements(ctx context.Context, tx *db.Tx, stamp Stamp, list []Entitle
 
 // SetEntitlements changes entitlements that are there. Their rules stay.
 func SetEntitlements(ctx context.Context, tx *db.Tx, stamp Stamp, list []EntitlementRow) error {
-	for _, e := range list {
-		_, err := tx.Exec(ctx, `UPDATE entitlement SET resource_id = $2, slug = $3, name = $4, search = $5, description = $6, purpose = $7,
-			grantable_to = $8, immutable = $9, source = $10, hash = $11, changed_at = $12 WHERE id = $1`,
-			e.ID, e.ResourceID, e.Slug, e.Name, e.Search, e.Description, e.Purpose, db.JSON(e.GrantableTo), e.Immutable, e.Source, e.Hash, stamp.At)
+	rows := make([][]any, len(list))
+	for n, e := range list {
+		to, err := db.JSON(e.GrantableTo).Value()
 		if err != nil {
 			return err
 		}
+		rows[n] = []any{e.ID, e.ResourceID, e.Slug, e.Name, e.Search, e.Description, e.Purpose, to, e.Immutable, e.Source, e.Hash, stamp.At}
 	}
-	return nil
+	return tx.ExecEach(ctx, `UPDATE entitlement SET resource_id = $2, slug = $3, name = $4, search = $5, description = $6, purpose = $7,
+		grantable_to = $8, immutable = $9, source = $10, hash = $11, changed_at = $12 WHERE id = $1`, rows)
 }
 
 // AddGrants adds grants that aren't there.
 func AddGrants(ctx context.Context, tx *db.Tx, stamp Stamp, list []GrantRow) error {
-	rows, added := make([][]any, len(list)), map[string]int{}
+	rows, added, at := make([][]any, len(list)), map[string]int{}, db.Micros(stamp.At)
 	for n, g := range list {
-		rows[n] = []any{stamp.AppID, g.EntitlementID, g.PrincipalID, g.ExternalID, g.Flags, stamp.At, stamp.SyncID}
+		rows[n] = []any{stamp.AppID, g.EntitlementID, g.PrincipalID, g.ExternalID, g.Flags, at, stamp.SyncID}
 		added[g.EntitlementID]++
 	}
 	err := tx.Insert(ctx, "access_grant", []string{"app_id", "entitlement_id", "principal_id", "external_id", "flags", "since", "sync_id"}, rows)
@@ -399,14 +399,12 @@ func addCounts(ctx context.Context, tx *db.Tx, more map[string]int) error {
 // SetGrants writes what a sync told of grants that are there; the first that sees
 // one is kept.
 func SetGrants(ctx context.Context, tx *db.Tx, stamp Stamp, list []GrantRow) error {
-	for _, g := range list {
-		_, err := tx.Exec(ctx, `UPDATE access_grant SET external_id = $4, flags = $5, sync_id = CASE WHEN sync_id = '' THEN $6 ELSE sync_id END
-			WHERE app_id = $1 AND entitlement_id = $2 AND principal_id = $3`, stamp.AppID, g.EntitlementID, g.PrincipalID, g.ExternalID, g.Flags, stamp.SyncID)
-		if err != nil {
-			return err
-		}
+	rows := make([][]any, len(list))
+	for n, g := range list {
+		rows[n] = []any{stamp.AppID, g.EntitlementID, g.PrincipalID, g.ExternalID, g.Flags, stamp.SyncID}
 	}
-	return nil
+	return tx.ExecEach(ctx, `UPDATE access_grant SET external_id = $4, flags = $5, sync_id = CASE WHEN sync_id = '' THEN $6 ELSE sync_id END
+		WHERE app_id = $1 AND entitlement_id = $2 AND principal_id = $3`, rows)
 }
 
 // Ending says when grants ended, and by which sync that was seen; "" says that
@@ -525,14 +523,11 @@ func AddEdges(ctx context.Context, tx *db.Tx, appID string, list []Edge) error {
 
 // RemoveEdges removes edges.
 func RemoveEdges(ctx context.Context, tx *db.Tx, appID string, list []Edge) error {
-	for _, e := range list {
-		_, err := tx.Exec(ctx, `DELETE FROM expansion WHERE app_id = $1 AND target_id = $2 AND principal_id = $3 AND source_id = $4 AND type_id = $5`,
-			appID, e.TargetID, e.PrincipalID, e.SourceID, e.TypeID)
-		if err != nil {
-			return err
-		}
+	rows := make([][]any, len(list))
+	for n, e := range list {
+		rows[n] = []any{appID, e.TargetID, e.PrincipalID, e.SourceID, e.TypeID}
 	}
-	return nil
+	return tx.ExecEach(ctx, `DELETE FROM expansion WHERE app_id = $1 AND target_id = $2 AND principal_id = $3 AND source_id = $4 AND type_id = $5`, rows)
 }
 
 // RemoveEntitlements removes entitlements and their edges, but not those that
@@ -605,16 +600,7 @@ func ResourceNames(ctx context.Context, q db.Querier, appID, resourceType string
 		WHERE r.app_id = $1 AND t.external_id = $2 ORDER BY r.name, r.id LIMIT $3`, appID, resourceType, limit)
 }
 
-// Analyze lets PostgreSQL look at how much there is, after much was added: until
-// it does so by itself it takes the tables for small, and reads them whole.
-func Analyze(ctx context.Context, tx *db.Tx) error {
-	if tx.Engine() != db.Postgres {
-		return nil
-	}
-	for _, table := range []string{"resource", "account", "entitlement", "access_grant", "expansion"} {
-		if _, err := tx.Exec(ctx, `ANALYZE `+table); err != nil {
-			return err
-		}
-	}
-	return nil
+// Analyze lets the database look at how much there is, after much was added.
+func Analyze(ctx context.Context, d *db.DB) error {
+	return d.Analyze(ctx, "resource", "account", "entitlement", "access_grant", "expansion")
 }

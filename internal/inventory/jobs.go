@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"airlock/internal/base/db"
@@ -28,11 +29,11 @@ func (s *Service) Rematch(ctx context.Context, appID string) error {
 			if err != nil {
 				return err
 			}
-			if err := s.MatchAccounts(ctx, app, ids); err != nil {
-				return err
-			}
-			if len(ids) < exportPage {
+			if len(ids) == 0 {
 				break
+			}
+			if err := s.rematch(ctx, app, ids); err != nil {
+				return err
 			}
 			after = ids[len(ids)-1]
 		}
@@ -40,33 +41,72 @@ func (s *Service) Rematch(ctx context.Context, appID string) error {
 	return nil
 }
 
-// MatchAccounts looks whose some accounts of an app are, in the order of their
-// ids. Those that were matched by hand stay.
-func (s *Service) MatchAccounts(ctx context.Context, app App, ids []string) error {
-	for len(ids) > 0 {
-		chunk := ids[:min(len(ids), exportPage)]
-		ids = ids[len(chunk):]
-		var changed []matchable
-		err := s.db.Read(ctx, func(q *db.Snapshot) error {
-			free, err := matchables(ctx, q, app.ID, chunk)
-			if err != nil {
-				return err
-			}
+// rematch looks whose some accounts of an app are. Those that were matched by hand
+// stay.
+func (s *Service) rematch(ctx context.Context, app App, ids []string) error {
+	var changed []matchable
+	err := s.db.Read(ctx, func(q *db.Snapshot) error {
+		free, err := matchables(ctx, q, app.ID, ids)
+		if err == nil {
 			changed, err = s.matches(ctx, q, app, free)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("match the accounts of %s: %w", app.Name, err)
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	err = s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := setMatches(ctx, tx, changed, s.clock.Now()); err != nil {
 			return err
-		})
-		if err != nil {
-			return fmt.Errorf("match the accounts of %s: %w", app.Name, err)
 		}
-		if len(changed) == 0 {
-			continue
+		return s.live.Publish(ctx, tx, "app/"+app.ID)
+	})
+	if err != nil {
+		return fmt.Errorf("match the accounts of %s: %w", app.Name, err)
+	}
+	return nil
+}
+
+// Own looks whose accounts are that are about to be added, in the transaction that
+// adds them, and says so in their rows.
+func (s *Service) Own(ctx context.Context, tx *db.Tx, app App, list []ResourceRow) error {
+	var accounts []*AccountRow
+	var keys []identity.Keys
+	for _, r := range list {
+		if r.Account != nil {
+			accounts, keys = append(accounts, r.Account), append(keys, r.Account.Keys)
 		}
-		err = s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
-			if err := setMatches(ctx, tx, changed, s.clock.Now()); err != nil {
-				return err
-			}
-			return s.live.Publish(ctx, tx, "app/"+app.ID)
-		})
+	}
+	owners, err := s.people.Matches(ctx, tx, keys, app.Matching == Broad)
+	if err != nil {
+		return fmt.Errorf("match the accounts of %s: %w", app.Name, err)
+	}
+	for n, owner := range owners {
+		if accounts[n].Owner = owner; owner.PersonID != "" {
+			accounts[n].MatchedAt = s.clock.Now()
+		}
+	}
+	return nil
+}
+
+// Match looks again whose accounts are that were changed, in the transaction that
+// changed them. Those that were matched by hand stay.
+func (s *Service) Match(ctx context.Context, tx *db.Tx, app App, list []ResourceRow) error {
+	for rows := range slices.Chunk(list, exportPage) {
+		ids := make([]string, len(rows))
+		for n, r := range rows {
+			ids[n] = r.ID
+		}
+		free, err := matchables(ctx, tx, app.ID, ids)
+		if err == nil {
+			free, err = s.matches(ctx, tx, app, free)
+		}
+		if err == nil {
+			err = setMatches(ctx, tx, free, s.clock.Now())
+		}
 		if err != nil {
 			return fmt.Errorf("match the accounts of %s: %w", app.Name, err)
 		}

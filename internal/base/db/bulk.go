@@ -47,6 +47,63 @@ func (tx *Tx) Insert(ctx context.Context, table string, columns []string, rows [
 	return nil
 }
 
+// ExecEach runs a statement for each of some rows of arguments: on PostgreSQL all of
+// them in one exchange. Callers hand over some hundred at a time.
+func (tx *Tx) ExecEach(ctx context.Context, statement string, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if tx.db.engine == Postgres {
+		return tx.conn.Raw(func(conn any) error {
+			batch := &pgx.Batch{}
+			for _, row := range rows {
+				batch.Queue(statement, values(row)...)
+			}
+			return conn.(*stdlib.Conn).Conn().SendBatch(ctx, batch).Close()
+		})
+	}
+	prepared, err := tx.tx.PrepareContext(ctx, tx.db.rebind(statement))
+	if err != nil {
+		return err
+	}
+	defer prepared.Close() //nolint:errcheck // it was only used
+	for _, row := range rows {
+		if _, err := prepared.ExecContext(ctx, values(row)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unhurried lets the commit of a transaction of many not wait for PostgreSQL's disk.
+// What is lost if the database is killed is the last of them, never one before
+// another that stays: so the transaction that says the work is done must be an
+// ordinary one, and the work must be begun anew without it.
+func (tx *Tx) Unhurried(ctx context.Context) error {
+	if tx.db.engine != Postgres {
+		return nil
+	}
+	_, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off")
+	return err
+}
+
+// Analyze lets PostgreSQL look at tables, after much was added to them: until it does
+// so by itself, within a minute, it takes them for small and reads them whole. It
+// takes a while and isn't a transaction of Write: it changes nothing that is kept,
+// and neither who reads nor who writes waits for it. SQLite needs none.
+func (d *DB) Analyze(ctx context.Context, tables ...string) error {
+	if d.engine != Postgres {
+		return nil
+	}
+	if err := d.outside(ctx); err != nil {
+		return err
+	}
+	if _, err := d.writer.ExecContext(ctx, "ANALYZE "+strings.Join(tables, ", ")); err != nil {
+		return fmt.Errorf("analyze the tables: %w", err)
+	}
+	return nil
+}
+
 // tuples writes (?1, ?2), (?3, ?4) and so on.
 func tuples(rows, columns int) string {
 	var out strings.Builder

@@ -321,8 +321,10 @@ func (r *run) finish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r.app.Directory {
-			if err := r.jobs.Enqueue(ctx, tx, inventory.RematchJob, ""); err != nil {
+		if now, err := r.inventory.AppByID(ctx, tx, r.app.ID); err != nil {
+			return err
+		} else if now.Matching != r.app.Matching { // what came after the change was matched the old way
+			if err := r.jobs.Enqueue(ctx, tx, inventory.RematchJob, r.app.ID); err != nil {
 				return err
 			}
 		}

@@ -110,6 +110,48 @@ func TestADirectorysAccountsBecomePeople(t *testing.T) {
 	})
 }
 
+func TestASyncOfAnAppThatWasRemovedFails(t *testing.T) {
+	engines(t, func(t *testing.T, d *db.DB) {
+		r := newRig(t, d)
+		r.inventory.Enqueue = func(context.Context, *db.Tx, string, string) error { return nil }
+		syncID := r.bring(wiki(3).write(t, c1zstore.EnginePebble))
+		_, err := r.inventory.RemoveApp(t.Context(), identity.Operator(), r.app.ID)
+		check(t, err)
+		sync := r.run(syncID)
+		if sync.State != integration.Failed || !strings.Contains(sync.Error, "the app was removed") {
+			t.Errorf("the sync is %s: %s", sync.State, sync.Error)
+		}
+		if rows := r.rows(); rows["resource"] != 0 || rows["access_grant"] != 0 {
+			t.Errorf("%v came into an app that was removed", rows)
+		}
+	})
+}
+
+func TestAChangeOfMatchingDuringASyncMatchesAgainAfterIt(t *testing.T) {
+	d := dbtest.Open(t, db.SQLite)
+	r := newRig(t, d)
+	run, err := r.begin(t.Context(), r.bring(wiki(3).write(t, c1zstore.EnginePebble)))
+	check(t, err)
+	_, err = r.inventory.SetApp(t.Context(), identity.Operator(), r.app.ID, func(a *inventory.App) { a.Matching = inventory.Narrow })
+	check(t, err)
+	check(t, run.work(t.Context()))
+	again, err := db.Value[int64](t.Context(), d, `SELECT COUNT(*) FROM river_job WHERE json(args) LIKE '%' || $1 || '%' AND json(args) LIKE '%' || $2 || '%'`, inventory.RematchJob, r.app.ID)
+	check(t, err)
+	if again == 0 {
+		t.Error("accounts that were matched the old way are left so")
+	}
+}
+
+func TestAnIDThatIsTooLongIsNamed(t *testing.T) {
+	r := newRig(t, dbtest.Open(t, db.SQLite))
+	w := wiki(1)
+	w.resources = append(w.resources, thingOf{id: "user:long" + strings.Repeat("x", longestID), name: "Long"})
+	sync := r.take(w)
+	if sync.State != integration.Failed || !strings.Contains(sync.Error, "type user") || !strings.Contains(sync.Error, "longxxx") {
+		t.Errorf("the sync is %s: %s", sync.State, sync.Error)
+	}
+}
+
 func TestAccountsAreMatchedWithTheirSync(t *testing.T) {
 	engines(t, func(t *testing.T, d *db.DB) {
 		r := newRig(t, d)

@@ -89,6 +89,11 @@ func (s *Service) begin(ctx context.Context, syncID string) (r *run, err error) 
 			return err
 		}
 		claiming, err := inventory.Claim(ctx, tx, sync.AppID, syncID)
+		if fault.Is(err, fault.NotFound) {
+			return s.integration.Advance(ctx, tx, syncID, working(), func(sync *integration.Sync) {
+				sync.State, sync.Error = integration.Failed, "the app was removed meanwhile; nothing was changed"
+			})
+		}
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func checkID(what, text string) error {
 	case text == "":
 		return refuse("the file has a %s without an id", what)
 	case len(text) > longestID:
-		return refuse("the file has a %s whose id has %d bytes; it may have %d", what, len(text), longestID)
+		return refuse("the file has a %s whose id has %d bytes, where it may have %d: %s", what, len(text), longestID, clean(text, 100))
 	case !inventory.Storable(text):
 		return refuse("the file has a %s whose id %q isn't text", what, text)
 	}
@@ -165,12 +165,12 @@ func place(n int) uint32 { return uint32(n) } //nolint:gosec // the limits keep 
 func (s *stage) readResources(ctx context.Context, from *source, packs pack.Packs, connector string) error {
 	return from.each(ctx, tagResource, 4, func(fields [][]byte) error {
 		kind, id, source := string(fields[0]), string(fields[1]), fields[3]
-		if err := checkID("resource", id); err != nil {
-			return err
-		}
 		t, ok := s.typeOf[kind]
 		if !ok {
-			return refuse("the file has the resource %q of a type %q that it doesn't list", id, clean(kind, longestID))
+			return refuse("the file has the resource %q of a type %q that it doesn't list", clean(id, longestID), clean(kind, longestID))
+		}
+		if err := checkID("resource of type "+kind, id); err != nil {
+			return err
 		}
 		key := resourceKey{t, id}
 		if _, twice := s.resourceOf[key]; twice {

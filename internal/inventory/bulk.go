@@ -36,13 +36,13 @@ type Claiming struct {
 func Claim(ctx context.Context, tx *db.Tx, appID, syncID string) (Claiming, error) {
 	claiming, err := db.One(ctx, tx, func(row db.Scanner) (c Claiming, err error) { return c, row.Scan(&c.Fence, &c.Runs) },
 		`UPDATE app SET ingest_id = $2, fence = fence + 1, ingest_runs = CASE WHEN ingest_id = $2 THEN ingest_runs + 1 ELSE 1 END
-			WHERE id = $1 AND (ingest_id = '' OR ingest_id = $2) RETURNING fence, ingest_runs`, appID, syncID)
+			WHERE id = $1 AND (ingest_id = '' OR ingest_id = $2) AND `+present+` RETURNING fence, ingest_runs`, appID, syncID)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return claiming, err
 	}
-	claiming.Holder, err = db.Value[string](ctx, tx, `SELECT ingest_id FROM app WHERE id = $1`, appID)
+	claiming.Holder, err = db.Value[string](ctx, tx, `SELECT ingest_id FROM app WHERE id = $1 AND `+present, appID)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = fault.New(fault.NotFound, "there is no app with the id %q", appID)
+		err = fault.New(fault.NotFound, "there is no app with the id %q, or it was removed", appID)
 	}
 	return claiming, err
 }

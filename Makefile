@@ -120,7 +120,7 @@ build: ## the programs, static: bin/airlock, and beside it bin/connectors/baton-
 	go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/connectors/baton-airflow ./cmd/baton-airflow
 
 .PHONY: bench
-bench: ## time and memory: the connector's syncs, the server's ingest; writes docs/performance.md
+bench: ## time and memory of connector and server, beside bare ones in the same run; writes docs/performance.md, fails where an aim is missed
 	@go run ./bench
 
 # 25 blows on each of SQLite and PostgreSQL, hosted and self-hosted.

@@ -268,6 +268,9 @@ func (l loading) run(ctx context.Context, from, into *db.DB) (took time.Duration
 		began := time.Now()
 		defer func() { took += time.Since(began) }()
 		return into.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if err := tx.Unhurried(ctx); err != nil { // as the ingest's
+				return err
+			}
 			for _, list := range lists {
 				if err := tx.Insert(ctx, list.table, list.columns, list.rows); err != nil {
 					return err

@@ -20,7 +20,7 @@ import (
 // floor and below; on the domain's floor only those before it in the list.
 // Folders below one of these belong to it.
 var floors = [][]string{
-	base:   {"base/clock", "base/db", "base/fault", "base/id", "base/job", "base/live", "base/seal", "base/trace"},
+	base:   {"base/apt", "base/clock", "base/db", "base/fault", "base/id", "base/job", "base/live", "base/seal", "base/trace"},
 	domain: {"audit", "identity", "inventory", "integration", "ingest", "policy", "provision", "task", "review", "insight", "notify", "report"},
 	edge:   {"edge/token", "edge/baton", "edge/admin", "edge/api", "edge/web"},
 	server: {"server"},

@@ -8,7 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
+
+	"airlock/internal/base/apt"
 )
 
 // ErrMissing says that the machine has no PostgreSQL and that none could be
@@ -21,7 +22,7 @@ func binaries(ctx context.Context) (string, error) {
 	if bin := find(); bin != "" {
 		return bin, nil
 	}
-	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
+	if !apt.Able() {
 		return "", ErrMissing
 	}
 	if err := install(ctx); err != nil {
@@ -65,38 +66,17 @@ func complete(dir string) bool {
 	return true
 }
 
-// install gets the server's programs by apt-get, one process at a time, and
-// keeps Debian's packages from starting a server of their own.
+// install gets the server's programs, and keeps Debian's packages from starting a
+// server of their own.
 func install(ctx context.Context) (err error) {
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "airlock-postgresql-install"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = lock.Close() }() // which unlocks it
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
-	if find() != "" {
-		return nil // another process has installed it meanwhile
-	}
 	const clusters = "/etc/postgresql-common/createcluster.d"
 	if err := os.MkdirAll(clusters, 0o755); err != nil { //nolint:gosec // as Debian's package makes it
 		return err
 	}
-	quiet := filepath.Join(clusters, "airlock.conf")
+	quiet := filepath.Join(clusters, fmt.Sprintf("airlock-%d.conf", os.Getpid()))
 	if err := os.WriteFile(quiet, []byte("create_main_cluster = false\n"), 0o644); err != nil { //nolint:gosec // settings, read by Debian's tools
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(quiet)) }()
-	for _, args := range [][]string{
-		{"update"},
-		{"-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", "postgresql"},
-	} {
-		command := exec.CommandContext(ctx, "apt-get", args...) //nolint:gosec // fixed words
-		command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := command.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %v: %w: %s", args, err, out)
-		}
-	}
-	return nil
+	return apt.Install(ctx, "postgresql", func() bool { return find() != "" })
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -36,6 +37,8 @@ import (
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"airlock/internal/base/apt"
 )
 
 // limit is how long anything in a page may take.
@@ -60,24 +63,30 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// find is the browser's program.
-func find() (string, error) {
+// errMissing says that the machine has no browser and that none could be installed.
+var errMissing = errors.New("there is no Chromium: `apt-get install chromium`, or name one in AIRLOCK_CHROMIUM, or leave these tests out with BROWSER_TESTS=off")
+
+// find is the browser's program, or "".
+func find() string {
 	for _, name := range []string{os.Getenv("AIRLOCK_CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
 		if name == "" {
 			continue
 		}
 		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
+			return path
 		}
 	}
-	return "", fmt.Errorf("there is no Chromium: `apt-get install chromium`, or name one in AIRLOCK_CHROMIUM, or leave these tests out with BROWSER_TESTS=off")
+	return ""
 }
 
 func start() {
-	path, err := find()
-	if err != nil {
-		browser.err = err
-		return
+	path := find()
+	if path == "" {
+		err := apt.Install(context.Background(), "chromium", func() bool { return find() != "" })
+		if path = find(); path == "" {
+			browser.err = errors.Join(errMissing, err)
+			return
+		}
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(path),

@@ -464,6 +464,9 @@ func (l *Log) writeOutside(ctx context.Context, c Checkpoint) (err error) {
 		level = slog.LevelInfo
 	}
 	l.outside = c
+	if l.options.Live != nil {
+		l.options.Live.Tell(ctx, Topic)
+	}
 	l.options.Log.Log(ctx, level, "audit checkpoint", "entries", c.Size, "root", c.Root.String())
 	return nil
 }
@@ -576,6 +579,11 @@ func (l *Log) walk(ctx context.Context, size int64, entry func(Entry) error, che
 // Verify checks the log itself: every entry against its kept hash, the tree,
 // every checkpoint, and those in the file outside.
 func (l *Log) Verify(ctx context.Context, actor Actor) (report Report, err error) {
+	return l.verify(ctx, actor, func(int64, int64) {})
+}
+
+// verify tells how many entries of how many it has checked, now and then.
+func (l *Log) verify(ctx context.Context, actor Actor, tell func(done, of int64)) (report Report, err error) {
 	if err := l.options.MayRead(actor); err != nil {
 		return Report{}, err
 	}
@@ -606,6 +614,9 @@ func (l *Log) Verify(ctx context.Context, actor Actor) (report Report, err error
 	}
 	kept := &keptHashes{log: l}
 	err = l.walk(ctx, size, func(e Entry) error {
+		if e.Seq%pageSize == 0 {
+			tell(e.Seq, size)
+		}
 		return kept.compare(ctx, c, e)
 	}, func(signed string) error {
 		c.checkpoint(signed)

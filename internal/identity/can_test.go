@@ -241,10 +241,17 @@ func readQuestions(t *testing.T, dir string, asked map[string][]string) error {
 				}
 				var kinds []string
 				if n+1 < len(call.Args) {
-					kinds = p.kinds(call.Args[n+1], function)
+					if kind, ok := text(call.Args[n+1]); ok {
+						kinds = []string{kind}
+					} else {
+						kinds = p.kinds(call.Args[n+1], function)
+					}
 				}
 				if len(kinds) == 0 {
 					kinds = p.kinds(call.Fun, nil)
+				}
+				if len(kinds) == 0 {
+					kinds = p.given(function, functions)
 				}
 				place := p.files.Position(call.Pos())
 				where := fmt.Sprintf("%s:%d", filepath.ToSlash(place.Filename), place.Line)
@@ -260,6 +267,35 @@ func readQuestions(t *testing.T, dir string, asked map[string][]string) error {
 		})
 	}
 	return nil
+}
+
+// given are the kinds that a function asks about by a variable: those that it
+// names, or that its callers pass.
+func (p source) given(function *ast.FuncDecl, all []*ast.FuncDecl) (kinds []string) {
+	look := func(node ast.Node) bool {
+		if e, ok := node.(ast.Expr); ok {
+			if kind, ok := text(e); ok && slices.ContainsFunc(rules, func(r rule) bool { return r.kind == kind }) && !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+		}
+		return true
+	}
+	ast.Inspect(function, look)
+	for _, caller := range all {
+		ast.Inspect(caller, func(node ast.Node) bool {
+			call, ok := node.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if name, ok := call.Fun.(*ast.SelectorExpr); ok && name.Sel.Name == function.Name.Name {
+				for _, arg := range call.Args {
+					ast.Inspect(arg, look)
+				}
+			}
+			return true
+		})
+	}
+	return kinds
 }
 
 func text(e ast.Expr) (string, bool) {

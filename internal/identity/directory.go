@@ -370,9 +370,12 @@ func (b *book) sameAs(d DirectoryPerson, taken map[string]bool) string {
 }
 
 // onto is a person as their directory says. The directory to which they belong
-// overwrites what it knows; another one only adds what is missing.
+// overwrites what it knows; another one only adds what is missing. So it is with an
+// administrator who was made by hand: accounts are matched to them by what the
+// directory says, but it doesn't disable them. They are there to let people in when
+// the directory, or the provider behind it, is broken or in the wrong hands.
 func (d DirectoryPerson) onto(p Person, source, manager string) Person {
-	if p.undirected() || p.Status == Deleted {
+	if p.Source != SourceManual && (p.undirected() || p.Status == Deleted) {
 		p.Source, p.ExternalID = source, d.ExternalID
 	}
 	own := p.Source == source

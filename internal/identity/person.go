@@ -52,6 +52,9 @@ type Person struct {
 	UpdatedAt  time.Time      `json:"updated_at"`
 }
 
+// signsIn reports whether a person may sign in, if they have a way to.
+func (p Person) signsIn() bool { return p.Status == Enabled && p.Kind == Human }
+
 // Keys is what a person is found by: of a person, or of an account that looks
 // for one.
 type Keys struct {

@@ -688,7 +688,7 @@ func TestPeopleWhoChangeMeanwhileArePlannedAnew(t *testing.T) {
 				s.mustImport(t, meanwhile[0])
 				meanwhile = meanwhile[1:]
 			}
-			return s.part(t.Context(), b, b.plan.steps, func(context.Context, *db.Tx) error { return nil })
+			return s.part(t.Context(), b, b.plan.steps, false, func(context.Context, *db.Tx) error { return nil })
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -700,22 +700,40 @@ func TestPeopleWhoChangeMeanwhileArePlannedAnew(t *testing.T) {
 	})
 }
 
-func TestFilesAndDirectoriesHaveTheSayOverWhomAnAdministratorMade(t *testing.T) {
+// Who was made by hand is there for when a directory fails: it adds to them, and
+// disables or removes nobody of them.
+func TestADirectoryAddsToWhomAnAdministratorMade(t *testing.T) {
 	s := newSite(t, dbtest.Open(t, db.SQLite))
 	s.write(t, func(ctx context.Context, tx *db.Tx) error {
 		keys := Keys{Emails: []string{"ada@example.com"}}.all("Ada")
 		return insertPerson(ctx, tx, Person{ID: id.New(), Name: "Ada", Email: "ada@example.com", Kind: Human, Status: Enabled, Source: SourceManual, CreatedAt: s.clock.Now(), UpdatedAt: s.clock.Now()}, keys)
 	})
+	is := func(when, status, username string) {
+		t.Helper()
+		if got := s.people(t); len(got) != 1 || got[0].Status != status || got[0].Source != SourceManual || got[0].Username != username {
+			t.Errorf("%s: %+v", when, got)
+		}
+	}
+	directory := DirectoryPerson{ExternalID: "u1", Name: "Ada L.", Emails: []string{"ada@example.com"}, Usernames: []string{"lovelace"}, Status: Disabled}
+	for range 2 {
+		s.directory(t, "okta", directory)
+		is("a directory disables her", Enabled, "lovelace")
+	}
+	if got := s.matched(t, Keys{Usernames: []string{"lovelace"}}); got != "Ada" {
+		t.Errorf("her account there is %q's", got)
+	}
+	s.directory(t, "okta")
+	is("a directory doesn't know her any more", Enabled, "lovelace")
+	if got := s.matched(t, Keys{Usernames: []string{"lovelace"}}); got != "nobody <nil>" {
+		t.Errorf("what was her account there is %q's", got)
+	}
 	if result := s.mustImport(t, "email,status,username\nada@example.com,disabled,ada\n"); result != (ImportResult{Changed: 1}) {
 		t.Error(result)
 	}
-	if got := s.people(t)[0]; got.Status != Disabled || got.Username != "ada" {
-		t.Errorf("%+v", got)
-	}
-	s.directory(t, "okta", DirectoryPerson{ExternalID: "u1", Emails: []string{"ada@example.com"}, Status: Enabled})
-	if got := s.people(t); len(got) != 1 || got[0].Status != Enabled || got[0].Source != "okta" {
-		t.Errorf("%+v", got)
-	}
+	is("a file disables her", Disabled, "ada")
+	directory.Status = Enabled
+	s.directory(t, "okta", directory)
+	is("a directory enables her", Disabled, "ada")
 }
 
 func TestWhomADirectoryToldOfStayWithoutIt(t *testing.T) {

@@ -246,7 +246,7 @@ func (s *Service) importPeople(ctx context.Context, actor Actor, file io.Reader,
 		if result = b.plan.result; err != nil || preview {
 			return err
 		}
-		return s.part(ctx, b, b.plan.steps, func(ctx context.Context, tx *db.Tx) error {
+		return s.part(ctx, b, b.plan.steps, true, func(ctx context.Context, tx *db.Tx) error {
 			return s.audit.Append(ctx, tx, audit.Event{
 				Actor: actor, Action: "people.imported", Object: audit.Object{Kind: "people", ID: SourceCSV, Name: "people"},
 				Detail: struct {
@@ -280,10 +280,30 @@ func (s *Service) planned(ctx context.Context, source string, carryOut func(b *b
 	}
 }
 
-// part carries out some steps of a plan in a transaction, with something else.
-func (s *Service) part(ctx context.Context, b *book, steps []step, also func(ctx context.Context, tx *db.Tx) error) error {
+// part carries out some steps of a plan in a transaction, with something else. Who
+// can't sign in any more is signed out. What somebody does by hand leaves a Super
+// Admin; what a directory says is so, and an administrator who was made by hand stays.
+func (s *Service) part(ctx context.Context, b *book, steps []step, byHand bool, also func(ctx context.Context, tx *db.Tx) error) error {
 	return s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := b.write(ctx, tx, steps); err != nil {
+		var out []string
+		for _, step := range steps {
+			if before := b.people[step.person.ID]; step.isChanged && before.signsIn() && !step.person.signsIn() {
+				out = append(out, step.person.ID)
+			}
+		}
+		write := func() error {
+			if err := b.write(ctx, tx, steps); err != nil {
+				return err
+			}
+			return EndSessionsOf(ctx, tx, out...)
+		}
+		var err error
+		if byHand && len(out) > 0 {
+			err = KeepSuperAdmin(ctx, tx, "nobody was imported", write)
+		} else {
+			err = write()
+		}
+		if err != nil {
 			return err
 		}
 		if slices.ContainsFunc(steps, func(s step) bool { return s.rematched }) {
@@ -322,7 +342,7 @@ func (s *Service) ReadDirectory(ctx context.Context, source string, list []Direc
 		result = b.plan.result
 		done := 0
 		for steps := range slices.Chunk(b.plan.steps, somePeople) {
-			err := s.part(ctx, b, steps, func(ctx context.Context, tx *db.Tx) error {
+			err := s.part(ctx, b, steps, false, func(ctx context.Context, tx *db.Tx) error {
 				if done > 0 {
 					return nil
 				}

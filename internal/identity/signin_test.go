@@ -455,12 +455,50 @@ func TestWhoIsDisabledIsOutAtOnce(t *testing.T) {
 		s := newDoor(t, d)
 		s.site.mustImport(t, "email,name\nada@example.com,Ada\n")
 		s.admin(t, "ada@example.com")
+		s.admin(t, "eve@example.com")
 		_, _, token := s.signIn(t, "ada@example.com")
 		for _, status := range []string{"disabled", "deleted"} {
 			s.site.mustImport(t, "email,status\nada@example.com,"+status+"\n")
 			s.gone(t, token)
+			s.sessions(t, 0)
 			_, err := s.SignIn(t.Context(), "ada@example.com", secret, Visit{})
 			want(t, err, fault.Unauthenticated, "wrong")
+		}
+		s.site.mustImport(t, "email,status\nada@example.com,enabled\n")
+		for _, gone := range []DirectoryPerson{
+			{ExternalID: "1", Emails: []string{"ada@example.com"}, Status: Disabled},
+			{ExternalID: "1", Emails: []string{"ada@example.com"}, Kind: ServicePerson},
+			{ExternalID: "2", Emails: []string{"bob@example.com"}},
+		} {
+			s.site.directory(t, "okta", DirectoryPerson{ExternalID: "1", Emails: []string{"ada@example.com"}, Status: Enabled, Kind: Human})
+			s.signIn(t, "ada@example.com")
+			s.sessions(t, 1)
+			s.site.directory(t, "okta", gone)
+			s.sessions(t, 0)
+		}
+	})
+}
+
+// sessions counts those that are kept.
+func (d door) sessions(t testing.TB, want int) {
+	t.Helper()
+	if n, err := db.Value[int](t.Context(), d.DB, "SELECT COUNT(*) FROM session"); err != nil || n != want {
+		t.Errorf("%d sessions, not %d: %v", n, want, err)
+	}
+}
+
+func TestAFileLeavesASuperAdmin(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newDoor(t, d)
+		s.site.mustImport(t, "email,name\nada@example.com,Ada\nbob@example.com,Bob\n")
+		s.admin(t, "ada@example.com")
+		_, err := s.People.ImportPeople(t.Context(), Operator(), strings.NewReader("email,status\nbob@example.com,disabled\nada@example.com,disabled\n"))
+		want(t, err, fault.Conflict, "nobody was imported")
+		s.site.mustImport(t, "email,status\nbob@example.com,disabled\n")
+		// A directory says what is so.
+		s.site.directory(t, "okta", DirectoryPerson{ExternalID: "1", Emails: []string{"ada@example.com"}, Status: Disabled})
+		if person, err := s.People.Find(t.Context(), d, "ada@example.com"); err != nil || person.Status != Disabled {
+			t.Errorf("%+v, %v", person, err)
 		}
 	})
 }

@@ -109,7 +109,7 @@ func (s *Service) begin(ctx context.Context, syncID string) (r *run, err error) 
 			return err
 		}
 		if err == nil {
-			r.connector, r.stop = connector.Catalog, connector.AnomalyStop
+			r.connector, r.stop = connector.Kind(), connector.AnomalyStop
 		}
 		if !r.resumed && claiming.Runs > mostStarts {
 			r = nil

@@ -140,7 +140,11 @@ func (s *Service) decide(ctx context.Context, actor identity.Actor, syncID, acti
 		if err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Manage, identity.Object{Kind: "connector", ID: sync.ConnectorID, AppID: sync.AppID}); err != nil {
+		object := identity.Object{Kind: "connector", ID: sync.ConnectorID, AppID: sync.AppID}
+		if sync.ConnectorID == "" { // the file was brought by hand, for the app
+			object = identity.Object{Kind: "app", ID: sync.AppID, AppID: sync.AppID}
+		}
+		if err := inventory.Can(ctx, tx, actor, identity.Manage, object); err != nil {
 			return err
 		}
 		if sync.State != integration.HeldBack {
@@ -160,7 +164,7 @@ func (s *Service) IngestFile(ctx context.Context, actor identity.Actor, appID st
 	if err != nil {
 		return "", err
 	}
-	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: "app", ID: appID, AppID: appID}); err != nil {
+	if err := inventory.Can(ctx, s.db, actor, identity.Manage, identity.Object{Kind: "app", ID: appID, AppID: appID}); err != nil {
 		return "", err
 	}
 	file, err := s.integration.StoreFile(ctx, integration.FileC1Z, "", from, 0)

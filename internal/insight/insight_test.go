@@ -26,8 +26,10 @@ import (
 // rig is a Service over an app of a connector that has a pack.
 type rig struct {
 	*Service
-	t     *testing.T
-	stamp inventory.Stamp
+	t      *testing.T
+	stamp  inventory.Stamp
+	stock  *inventory.Service
+	people *identity.Service
 }
 
 func newRig(t *testing.T, d *db.DB, packs pack.Packs) *rig {
@@ -51,7 +53,7 @@ func newRig(t *testing.T, d *db.DB, packs pack.Packs) *rig {
 	})
 	connector, _, err := connectors.Add(t.Context(), identity.Operator(), integration.AddConnector{Catalog: "kitchen", App: "Kitchen"})
 	check(t, err)
-	r := &rig{Service: New(d, connectors, packs), t: t, stamp: inventory.Stamp{AppID: connector.AppID, SyncID: "sync", At: now.Now()}}
+	r := &rig{Service: New(d, connectors, packs), t: t, stock: stock, people: people, stamp: inventory.Stamp{AppID: connector.AppID, SyncID: "sync", At: now.Now()}}
 	r.write(func(ctx context.Context, tx *db.Tx) error {
 		var types []inventory.TypeRow
 		for _, kind := range []string{"cook", "badge", "oven", "room"} {
@@ -195,6 +197,43 @@ func TestGroupsThatGiveRolesGiveWhatTheseGive(t *testing.T) {
 		for id, m := range got {
 			if diff := cmp.Diff([]string{"critical|open the SAFE|use on SAFE|1/0|SAFE"}, lines(m)); diff != "" {
 				t.Errorf("%s: %s", id, diff)
+			}
+		}
+	})
+}
+
+// What a connector found has a meaning also once it is removed.
+func TestAPackOutlivesItsConnector(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r := newRig(t, d, kitchen)
+		r.thing("room", "safe", "permission", "use")
+		_, err := r.integration.Remove(t.Context(), identity.Operator(), "Kitchen")
+		check(t, err)
+		got, err := r.Meanings(t.Context(), identity.Operator(), r.stamp.AppID, []string{"room:safe:use"})
+		check(t, err)
+		if diff := cmp.Diff([]string{"critical|open the SAFE|use on SAFE|1/0|SAFE"}, lines(got["room:safe:use"])); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestMeaningsAreForWhomTheAppIs(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r := newRig(t, d, kitchen)
+		_, err := r.people.ImportPeople(t.Context(), identity.Operator(), strings.NewReader("name,email\nAnn,ann@kitchen.example\n"))
+		check(t, err)
+		ann, err := r.people.Find(t.Context(), d, "Ann")
+		check(t, err)
+		r.write(func(ctx context.Context, tx *db.Tx) error {
+			return r.stock.SetOwners(ctx, tx, identity.Operator(), r.stamp.AppID, []inventory.Owner{{Kind: inventory.OwnerPerson, ID: ann.ID}})
+		})
+		for _, test := range []struct {
+			person string
+			role   identity.Roles
+			may    bool
+		}{{ann.ID, identity.ApplicationAdmin, true}, {"bob", identity.ApplicationAdmin, false}, {"bob", identity.Auditor, true}, {ann.ID, identity.User, false}} {
+			if _, err := r.Meanings(t.Context(), identity.PersonActor(test.person, "", test.role), r.stamp.AppID, nil); (err == nil) != test.may {
+				t.Errorf("%s as %s: %v", test.person, test.role, err)
 			}
 		}
 	})

@@ -6,10 +6,10 @@ import (
 	"slices"
 
 	"airlock/internal/base/db"
-	"airlock/internal/base/fault"
 	"airlock/internal/identity"
 	"airlock/internal/ingest/pack"
 	"airlock/internal/integration"
+	"airlock/internal/inventory"
 )
 
 // Service answers what access means.
@@ -27,18 +27,18 @@ func New(d *db.DB, connectors *integration.Service, packs pack.Packs) *Service {
 // Meanings says what entitlements of an app let one do, by their ids. One that
 // lets one do nothing that is known is there too, without lines.
 func (s *Service) Meanings(ctx context.Context, actor identity.Actor, appID string, entitlementIDs []string) (map[string]Meaning, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "entitlement", AppID: appID}); err != nil {
+	if err := inventory.Can(ctx, s.db, actor, identity.Read, identity.Object{Kind: "entitlement", AppID: appID}); err != nil {
 		return nil, err
 	}
 	meanings := make(map[string]Meaning, len(entitlementIDs))
 	if len(entitlementIDs) == 0 {
 		return meanings, nil
 	}
-	connector, err := s.integration.ConnectorOfApp(ctx, s.db, appID)
-	if err != nil && fault.CodeOf(err) != fault.NotFound {
+	kind, err := s.integration.KindOfApp(ctx, s.db, appID)
+	if err != nil {
 		return nil, err
 	}
-	groups := slices.Sorted(maps.Keys(s.packs[connector.Catalog].Groups))
+	groups := slices.Sorted(maps.Keys(s.packs[kind].Groups))
 	return meanings, s.db.Read(ctx, func(q *db.Snapshot) error {
 		counts, err := sizes(ctx, q, appID, groups)
 		if err != nil {
@@ -49,7 +49,7 @@ func (s *Service) Meanings(ctx context.Context, actor identity.Actor, appID stri
 			return err
 		}
 		for _, one := range entitlementIDs {
-			meanings[one] = explain(s.packs, connector.Catalog, one, rows[one], counts)
+			meanings[one] = explain(s.packs, kind, one, rows[one], counts)
 		}
 		return nil
 	})

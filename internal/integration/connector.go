@@ -25,9 +25,10 @@ type Connector struct {
 	ID          string
 	AppID       string
 	Name        string
-	Catalog     string // the binary's name without baton-
+	Catalog     string // the binary's name without baton-, or AnyCatalog
+	Learned     string // what it is, as its Hello tells
 	Hosted      bool
-	Settings    map[string]string // what isn't secret
+	Settings    map[string]string // what isn't secret; nil where a hosted one has yet to be given some
 	Secrets     []string          // names of the secret fields that are set
 	SettingsAt  time.Time         // when a setting changed last
 	Paused      Pause
@@ -45,6 +46,24 @@ type Connector struct {
 	CreatedAt   time.Time
 	RemovedAt   time.Time
 }
+
+// AnyCatalog is the catalog name of whatever connector runs elsewhere: what it is
+// comes with its Hello.
+const AnyCatalog = "baton"
+
+// Kind is what a connector is, as packs name it: the binary's name without baton-.
+func (c Connector) Kind() string {
+	if c.Catalog == AnyCatalog && c.Learned != "" {
+		return c.Learned
+	}
+	return c.Catalog
+}
+
+// Unset reports whether a hosted connector has yet to be given its settings, and so
+// isn't started.
+func (c Connector) Unset() bool { return c.Hosted && c.Settings == nil }
+
+const unsetWords = "open Settings, Edit and Save its settings"
 
 // Pause is since when, and why, a connector is paused. A paused connector gets no
 // syncs; changes of access still go through it.
@@ -118,6 +137,9 @@ func (c Connector) Words(status Status) string {
 	case Errored:
 		return c.Problem.Words
 	case NotConnected:
+		if c.Unset() {
+			return unsetWords
+		}
 		if c.Hosted {
 			return "it is being started"
 		}
@@ -142,12 +164,15 @@ func (c Connector) Removed() bool { return !c.RemovedAt.IsZero() }
 
 // Capabilities are what the connector said it can do. They are empty before its
 // first Hello.
-func (c Connector) Capabilities() *v2.ConnectorCapabilities {
+func (c Connector) Capabilities() *v2.ConnectorCapabilities { return c.said().GetCapabilities() }
+
+// said is what the connector said of itself; empty before its first Hello.
+func (c Connector) said() *v2.ConnectorMetadata {
 	var metadata v2.ConnectorMetadata
 	if len(c.Metadata) == 0 || (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(c.Metadata, &metadata) != nil {
-		return &v2.ConnectorCapabilities{}
+		return &v2.ConnectorMetadata{}
 	}
-	return metadata.GetCapabilities()
+	return &metadata
 }
 
 // Targets reports whether single resources of a type can be synced. A connector

@@ -16,6 +16,7 @@ import (
 	"airlock/internal/base/fault"
 	"airlock/internal/base/id"
 	"airlock/internal/identity"
+	"airlock/internal/inventory"
 )
 
 // File is a file in the database: complete, or not there for anybody.
@@ -158,11 +159,7 @@ func (s *Service) SyncFile(ctx context.Context, actor identity.Actor, syncID str
 	if err != nil {
 		return nil, "", err
 	}
-	object := identity.Object{Kind: objectKind, ID: sync.ConnectorID, AppID: sync.AppID}
-	if sync.ConnectorID == "" {
-		object = identity.Object{Kind: "app", ID: sync.AppID, AppID: sync.AppID}
-	}
-	if err := identity.Can(actor, identity.Manage, object); err != nil {
+	if err := inventory.Can(ctx, s.db, actor, identity.Manage, sync.object()); err != nil {
 		return nil, "", err
 	}
 	file, err := s.fileOf(ctx, sync, kind)

@@ -18,7 +18,7 @@ type HostedConnector struct {
 }
 
 // Hosted are the connectors that are to be run here, paused ones too: changes of
-// access go through them.
+// access go through them. One that has no settings yet isn't.
 func (s *Service) Hosted(ctx context.Context) ([]HostedConnector, error) {
 	list, err := hostedConnectors(ctx, s.db)
 	if err != nil {
@@ -26,6 +26,9 @@ func (s *Service) Hosted(ctx context.Context) ([]HostedConnector, error) {
 	}
 	var out []HostedConnector
 	for _, c := range list {
+		if c.Unset() {
+			continue
+		}
 		settings, err := s.settings(ctx, s.db, c)
 		if err != nil {
 			return nil, err

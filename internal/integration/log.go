@@ -9,6 +9,7 @@ import (
 
 	"airlock/internal/base/db"
 	"airlock/internal/identity"
+	"airlock/internal/inventory"
 )
 
 // LogLine is a line of a connector's log.
@@ -86,7 +87,7 @@ func (s *Service) Log(ctx context.Context, actor identity.Actor, connectorID str
 	if err != nil {
 		return nil, err
 	}
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+	if err := inventory.Can(ctx, s.db, actor, identity.Read, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
 		return nil, err
 	}
 	limit = min(max(limit, 1), mostLines)

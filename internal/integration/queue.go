@@ -44,13 +44,15 @@ type TaskSpec struct {
 }
 
 // AddTask queues a task for a connector, within the transaction of whoever needs
-// it. A connector that waits for work gets it as soon as that is committed.
+// it. A connector that waits for work gets it as soon as that is committed. Whoever
+// has asked already whether somebody may change this access, and decides by more
+// than is known here, asks as identity.System.
 func (s *Service) AddTask(ctx context.Context, tx *db.Tx, actor identity.Actor, spec TaskSpec) (taskID string, err error) {
 	c, err := holdConnector(ctx, tx, spec.ConnectorID)
 	if err != nil {
 		return "", err
 	}
-	if err := identity.Can(actor, identity.Change, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+	if err := s.canChange(ctx, tx, actor, identity.Change, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}, spec.Request.task()); err != nil {
 		return "", err
 	}
 	if err := present(c); err != nil {
@@ -138,7 +140,11 @@ func (s *Service) CancelTask(ctx context.Context, tx *db.Tx, actor identity.Acto
 	if err != nil {
 		return err
 	}
-	if err := identity.Can(actor, identity.Change, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+	message, err := task.message()
+	if err != nil {
+		return err
+	}
+	if err := s.canChange(ctx, tx, actor, identity.Change, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}, message); err != nil {
 		return err
 	}
 	if task, err = taskByID(ctx, tx, taskID); err != nil {
@@ -178,7 +184,11 @@ func (s *Service) Disclose(ctx context.Context, actor identity.Actor, taskID str
 		if err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Change, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+		asked, err := task.message()
+		if err != nil {
+			return err
+		}
+		if err := s.canChange(ctx, tx, actor, identity.Change, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}, asked); err != nil {
 			return err
 		}
 		message, err := task.answer()
@@ -257,6 +267,7 @@ func (s *Service) Hello(ctx context.Context, actor identity.Actor, g Greeting) e
 		first := c.HelloAt.IsZero()
 		c.Metadata, c.HelloAt, c.SeenAt, c.Host = metadata, now, now, g.Host
 		c.Version, c.Package = clean(g.Version, 256), clean(g.Package, 256)
+		c.Learned = s.learn(c.Package, g.Metadata.GetDisplayName())
 		if slices.Contains(clearedByHello, c.Problem.Kind) {
 			c.Problem = Problem{}
 		}

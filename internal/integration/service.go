@@ -40,6 +40,9 @@ type Config struct {
 	// Form finds the settings form of a catalog name; fault.NotFound says that there
 	// is no such binary here.
 	Form func(ctx context.Context, catalog string) (Form, error)
+	// Known reports whether there are words for what connectors of a kind tell, by
+	// which the kind of one is chosen that doesn't say it outright. May be nil.
+	Known func(kind string) bool
 	// OnEvents is told of each page of events of a connector, at least once. May be
 	// nil. Resources that changed are synced anyway.
 	OnEvents func(ctx context.Context, connectorID string, events []*v2.Event) error
@@ -75,6 +78,7 @@ type Service struct {
 	log       *slog.Logger
 	host      string
 	form      func(ctx context.Context, catalog string) (Form, error)
+	known     func(kind string) bool
 	onEvents  func(ctx context.Context, connectorID string, events []*v2.Event) error
 	limits    Limits
 	began     time.Time
@@ -89,7 +93,7 @@ func New(c Config) *Service {
 	limit(&c.Limits.Silent, 5*time.Minute)
 	s := &Service{
 		db: c.DB, jobs: c.Jobs, live: c.Live, audit: c.Audit, vault: c.Vault, identity: c.Identity, inventory: c.Inventory,
-		clock: c.Clock, log: c.Log, host: c.PublicHost, form: c.Form, onEvents: c.OnEvents, limits: c.Limits, began: c.Clock.Now(),
+		clock: c.Clock, log: c.Log, host: c.PublicHost, form: c.Form, known: c.Known, onEvents: c.OnEvents, limits: c.Limits, began: c.Clock.Now(),
 	}
 	c.Jobs.Handle(jobEvents, job.Options{Timeout: time.Minute}, s.takeEvents)
 	return s
@@ -108,6 +112,7 @@ type AddConnector struct {
 	Name      string            // "" is the app's name
 	Owners    []string          // people, by id or e-mail
 	Hosted    bool              // we run it
+	Later     bool              // a hosted one has no settings yet: it is started once Set gave it some
 	Directory bool              // a new app's accounts are the people
 	Settings  map[string]string // of a hosted one; secret ones too
 	Host      string            // that its Client ID carries; "" is the public host
@@ -118,8 +123,8 @@ type AddConnector struct {
 type Credentials struct{ ClientID, ClientSecret string }
 
 // Add adds a connector and, unless it is there already, its app. The first sync
-// waits for it. A hosted connector has no Credentials: it gets a fresh key pair
-// at each start.
+// waits for it, or for its settings. A hosted connector has no Credentials: it gets
+// a fresh key pair at each start.
 func (s *Service) Add(ctx context.Context, actor identity.Actor, add AddConnector) (Connector, Credentials, error) {
 	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: objectKind}); err != nil {
 		return Connector{}, Credentials{}, err
@@ -140,7 +145,10 @@ func (s *Service) Add(ctx context.Context, actor identity.Actor, add AddConnecto
 		}
 		connector = Connector{
 			ID: id.New(), AppID: app.ID, Name: add.Name, Catalog: add.Catalog, Hosted: add.Hosted,
-			Settings: map[string]string{}, SettingsAt: now, Schedule: Schedule{Every: usualInterval}, AnomalyStop: true, CreatedAt: now,
+			SettingsAt: now, Schedule: Schedule{Every: usualInterval}, AnomalyStop: true, CreatedAt: now,
+		}
+		if !add.Later {
+			connector.Settings = map[string]string{}
 		}
 		if connector.Name == "" {
 			connector.Name = app.Name
@@ -175,6 +183,9 @@ func (s *Service) Add(ctx context.Context, actor identity.Actor, add AddConnecto
 		}); err != nil {
 			return err
 		}
+		if connector.Unset() {
+			return s.save(ctx, tx, connector)
+		}
 		if _, err := s.requestSync(ctx, tx, &connector, SyncFull{}, CauseFirst); err != nil {
 			return err
 		}
@@ -196,12 +207,14 @@ func (s *Service) formOf(ctx context.Context, add AddConnector) (Form, error) {
 		return Form{}, fault.New(fault.Invalid, "a connector needs an app whose access it reports").At("app")
 	case !add.Hosted && len(add.Settings) > 0:
 		return Form{}, fault.New(fault.Invalid, "a connector that runs elsewhere has its settings there, not here").At("settings")
+	case add.Later && (!add.Hosted || len(add.Settings) > 0):
+		return Form{}, fault.New(fault.Invalid, "a connector that gets its settings later is hosted here, and has none yet").At("settings")
 	case !add.Hosted:
 		return Form{}, nil
 	}
 	form, err := s.form(ctx, add.Catalog)
-	if err != nil {
-		return Form{}, err
+	if err != nil || add.Later {
+		return form, err
 	}
 	err = form.Check(add.Settings)
 	return form, err
@@ -241,7 +254,10 @@ func (s *Service) Find(ctx context.Context, actor identity.Actor, nameOrID strin
 	if err != nil {
 		return Connector{}, err
 	}
-	return c, identity.Can(actor, identity.Read, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID})
+	if err := inventory.Can(ctx, s.db, actor, identity.Read, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+		return Connector{}, err
+	}
+	return c, nil
 }
 
 // ByID is the connector with an id, also a removed one.
@@ -262,6 +278,13 @@ func (s *Service) ConnectorOfApp(ctx context.Context, q db.Querier, appID string
 	return connectorByID(ctx, q, connectorID)
 }
 
+// KindOfApp is the kind of the connector that found what is in an app, also of one
+// that was removed; "" where there was none.
+func (s *Service) KindOfApp(ctx context.Context, q db.Querier, appID string) (string, error) {
+	c, err := lastOfApp(ctx, q, appID)
+	return c.Kind(), err
+}
+
 // Overview is a connector with its state and its last syncs.
 type Overview struct {
 	Connector
@@ -272,12 +295,14 @@ type Overview struct {
 	Owners []string // people's ids
 }
 
-// List is a page of the connectors that aren't removed, by name, after a name and id.
+// List is a page of the connectors that aren't removed, by name, after a name and
+// id: all, or those of the apps that the actor owns.
 func (s *Service) List(ctx context.Context, actor identity.Actor, after inventory.Key, limit int) ([]Overview, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: objectKind}); err != nil {
+	only, err := inventory.CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: objectKind})
+	if err != nil {
 		return nil, err
 	}
-	list, err := listConnectors(ctx, s.db, after, min(max(limit, 1), 500))
+	list, err := listConnectors(ctx, s.db, only, after, min(max(limit, 1), 500))
 	if err != nil {
 		return nil, err
 	}
@@ -339,6 +364,10 @@ func (s *Service) Set(ctx context.Context, actor identity.Actor, nameOrID string
 			return err
 		}
 		maps.Copy(all, settings)
+		cause := CauseSettings
+		if c.Unset() {
+			cause, c.Settings = CauseFirst, map[string]string{}
+		}
 		for _, field := range unset {
 			delete(all, field)
 		}
@@ -363,7 +392,7 @@ func (s *Service) Set(ctx context.Context, actor identity.Actor, nameOrID string
 		}); err != nil {
 			return err
 		}
-		if _, err := s.requestSync(ctx, tx, c, SyncFull{}, CauseSettings); err != nil {
+		if _, err := s.requestSync(ctx, tx, c, SyncFull{}, cause); err != nil {
 			return err
 		}
 		return s.hostedChanged(ctx, tx, *c)
@@ -382,6 +411,9 @@ func (s *Service) SetSchedule(ctx context.Context, actor identity.Actor, nameOrI
 	}
 	return s.change(ctx, c.ID, func(ctx context.Context, tx *db.Tx, c *Connector) error {
 		c.Schedule, c.NextSyncAt = schedule, schedule.Next(s.clock.Now())
+		if c.Unset() {
+			c.NextSyncAt = time.Time{}
+		}
 		return s.record(ctx, tx, actor, "connector.schedule_changed", *c, map[string]any{"schedule": schedule.Words()})
 	})
 }
@@ -428,6 +460,9 @@ func (s *Service) SyncNow(ctx context.Context, actor identity.Actor, nameOrID st
 	_, err = s.change(ctx, c.ID, func(ctx context.Context, tx *db.Tx, c *Connector) error {
 		if !c.Paused.At.IsZero() {
 			return fault.New(fault.NotReady, "%q is paused and doesn't sync; `airlock connector resume %s` lets it", c.Name, c.Name)
+		}
+		if c.Unset() {
+			return fault.New(fault.NotReady, "%q has no settings yet and can't sync: %s", c.Name, unsetWords)
 		}
 		if syncID, err = s.requestSync(ctx, tx, c, SyncFull{}, CauseDemand); err != nil {
 			return err
@@ -580,7 +615,7 @@ func (s *Service) manageable(ctx context.Context, actor identity.Actor, nameOrID
 	if err != nil {
 		return c, err
 	}
-	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+	if err := inventory.Can(ctx, s.db, actor, identity.Manage, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
 		return c, err
 	}
 	return c, present(c)

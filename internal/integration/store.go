@@ -14,13 +14,13 @@ import (
 	"airlock/internal/inventory"
 )
 
-const connectorColumns = `id, app_id, name, catalog, hosted, settings, secrets, settings_at, paused_at, paused_why, every_s, cron, zone, next_sync_at,
+const connectorColumns = `id, app_id, name, catalog, kind, hosted, settings, secrets, settings_at, paused_at, paused_why, every_s, cron, zone, next_sync_at,
 	anomaly_stop, debug, metadata, version, package, host, hello_at, seen_at, problem, problem_words, problem_at, created_at, removed_at`
 
 func scanConnector(row db.Scanner) (c Connector, err error) {
 	var every int64
 	var metadata string
-	err = row.Scan(&c.ID, &c.AppID, &c.Name, &c.Catalog, &c.Hosted, db.JSON(&c.Settings), db.JSON(&c.Secrets), db.Time(&c.SettingsAt), db.Time(&c.Paused.At),
+	err = row.Scan(&c.ID, &c.AppID, &c.Name, &c.Catalog, &c.Learned, &c.Hosted, db.JSON(&c.Settings), db.JSON(&c.Secrets), db.Time(&c.SettingsAt), db.Time(&c.Paused.At),
 		&c.Paused.Why, &every, &c.Schedule.Cron, &c.Schedule.Zone, db.Time(&c.NextSyncAt), &c.AnomalyStop, &c.Debug, &metadata, &c.Version, &c.Package, &c.Host,
 		db.Time(&c.HelloAt), db.Time(&c.SeenAt), &c.Problem.Kind, &c.Problem.Words, db.Time(&c.Problem.At), db.Time(&c.CreatedAt), db.Time(&c.RemovedAt))
 	c.Schedule.Every = time.Duration(every) * time.Second
@@ -40,15 +40,15 @@ func nameKey(c Connector) string {
 
 func insertConnector(ctx context.Context, tx *db.Tx, c Connector) error {
 	_, err := tx.Exec(ctx, `INSERT INTO connector (`+connectorColumns+`, name_key)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`,
-		c.ID, c.AppID, c.Name, c.Catalog, c.Hosted, db.JSON(c.Settings), db.JSON(append([]string{}, c.Secrets...)), c.SettingsAt, c.Paused.At, c.Paused.Why,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`,
+		c.ID, c.AppID, c.Name, c.Catalog, c.Learned, c.Hosted, db.JSON(c.Settings), db.JSON(append([]string{}, c.Secrets...)), c.SettingsAt, c.Paused.At, c.Paused.Why,
 		seconds(c.Schedule.Every), c.Schedule.Cron, c.Schedule.Zone, c.NextSyncAt, c.AnomalyStop, c.Debug, string(c.Metadata), c.Version, c.Package, c.Host,
 		c.HelloAt, c.SeenAt, string(c.Problem.Kind), c.Problem.Words, c.Problem.At, c.CreatedAt, c.RemovedAt, nameKey(c))
 	return err
 }
 
 // updateConnector writes what may change of a connector, but for its metadata,
-// which is long and changes with a Hello alone.
+// which is long and changes with a Hello alone, as what it is does.
 func updateConnector(ctx context.Context, tx *db.Tx, c Connector) error {
 	_, err := tx.Exec(ctx, `UPDATE connector SET name = $2, name_key = $3, settings = $4, secrets = $5, settings_at = $6, paused_at = $7, paused_why = $8,
 			every_s = $9, cron = $10, zone = $11, next_sync_at = $12, anomaly_stop = $13, debug = $14, version = $15, package = $16, host = $17, hello_at = $18,
@@ -61,7 +61,7 @@ func updateConnector(ctx context.Context, tx *db.Tx, c Connector) error {
 }
 
 func setMetadata(ctx context.Context, tx *db.Tx, c Connector) error {
-	_, err := tx.Exec(ctx, `UPDATE connector SET metadata = $2 WHERE id = $1`, c.ID, string(c.Metadata))
+	_, err := tx.Exec(ctx, `UPDATE connector SET metadata = $2, kind = $3 WHERE id = $1`, c.ID, string(c.Metadata), c.Learned)
 	return err
 }
 
@@ -107,9 +107,37 @@ func connectorOfApp(ctx context.Context, q db.Querier, appID string) (string, er
 	return connectorID, err
 }
 
-func listConnectors(ctx context.Context, q db.Querier, after inventory.Key, limit int) ([]Connector, error) {
+// lastOfApp is an app's connector, or else the last of those that were removed; the
+// zero Connector if there was none.
+func lastOfApp(ctx context.Context, q db.Querier, appID string) (Connector, error) {
+	c, err := db.One(ctx, q, scanConnector, `SELECT `+connectorColumns+` FROM connector WHERE app_id = $1
+		ORDER BY CASE WHEN removed_at IS NULL THEN 0 ELSE 1 END, removed_at DESC, id DESC LIMIT 1`, appID)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return c, err
+}
+
+// listConnectors are connectors of some apps, or of all (nil), after a key.
+func listConnectors(ctx context.Context, q db.Querier, only []string, after inventory.Key, limit int) ([]Connector, error) {
+	args := []any{after.Name, after.ID, limit}
 	return db.All(ctx, q, scanConnector, `SELECT `+connectorColumns+` FROM connector
-		WHERE removed_at IS NULL AND (name, id) > ($1, $2) ORDER BY name, id LIMIT $3`, after.Name, after.ID, limit)
+		WHERE removed_at IS NULL AND (name, id) > ($1, $2)`+ofApps("app_id", only, &args)+` ORDER BY name, id LIMIT $3`, args...)
+}
+
+// ofApps is the condition that a column is one of some apps, or of all (nil).
+func ofApps(column string, only []string, args *[]any) string {
+	if only == nil {
+		return ""
+	}
+	if len(only) == 0 {
+		return " AND 1 = 0"
+	}
+	first := len(*args) + 1
+	for _, appID := range only {
+		*args = append(*args, appID)
+	}
+	return " AND " + column + " IN " + db.In(first, len(only))
 }
 
 func hostedConnectors(ctx context.Context, q db.Querier) ([]Connector, error) {
@@ -326,7 +354,7 @@ func openSyncs(ctx context.Context, q db.Querier, connectorID string) ([]Sync, e
 }
 
 func lastApplied(ctx context.Context, q db.Querier, connectorID string) (*Sync, error) {
-	return maybeSync(ctx, q, `SELECT `+syncColumns+` FROM sync WHERE connector_id = $1 AND state = $2 ORDER BY id DESC LIMIT 1`, connectorID, Applied)
+	return maybeSync(ctx, q, `SELECT `+syncColumns+` FROM sync WHERE connector_id = $1 AND state = $2 ORDER BY created_at DESC, id DESC LIMIT 1`, connectorID, Applied)
 }
 
 // readingTimes are how long the last full syncs of a connector took to read.
@@ -336,13 +364,14 @@ func readingTimes(ctx context.Context, q db.Querier, connectorID string) ([]time
 		err := row.Scan(&micros)
 		return time.Duration(micros) * time.Microsecond, err
 	}, `SELECT uploaded_at - started_at FROM sync
-		WHERE connector_id = $1 AND state = $2 AND kind = $3 AND uploaded_at IS NOT NULL AND started_at IS NOT NULL ORDER BY id DESC LIMIT 9`, connectorID, Applied, Full)
+		WHERE connector_id = $1 AND state = $2 AND kind = $3 AND uploaded_at IS NOT NULL AND started_at IS NOT NULL ORDER BY created_at DESC, id DESC LIMIT 9`, connectorID, Applied, Full)
 }
 
 // SyncFilter says which syncs are asked for; its zero fields all.
 type SyncFilter struct{ ConnectorID, AppID string }
 
-// listSyncs are syncs, newest first, before one.
+// listSyncs are syncs, newest first, before one: ids tell the order of no more than
+// seconds.
 func listSyncs(ctx context.Context, q db.Querier, f SyncFilter, before string, limit int) ([]Sync, error) {
 	where, args := []string{"1 = 1"}, []any{limit}
 	add := func(condition string, value any) {
@@ -356,9 +385,9 @@ func listSyncs(ctx context.Context, q db.Querier, f SyncFilter, before string, l
 		add("app_id = ?", f.AppID)
 	}
 	if before != "" {
-		add("id < ?", before)
+		add("(created_at, id) < (SELECT created_at, id FROM sync WHERE id = ?)", before)
 	}
-	return db.All(ctx, q, scanSync, `SELECT `+syncColumns+` FROM sync WHERE `+strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT $1`, args...)
+	return db.All(ctx, q, scanSync, `SELECT `+syncColumns+` FROM sync WHERE `+strings.Join(where, " AND ")+` ORDER BY created_at DESC, id DESC LIMIT $1`, args...)
 }
 
 // dropSyncs deletes old syncs that are over, but for the last that was applied to
@@ -370,7 +399,7 @@ func dropSyncs(ctx context.Context, tx *db.Tx, before time.Time, limit int) (int
 	}
 	return tx.Exec(ctx, `DELETE FROM sync WHERE id IN (SELECT s.id FROM sync s WHERE s.created_at < $1 AND s.state NOT IN `+db.In(4, len(openStates))+`
 		AND NOT EXISTS (SELECT 1 FROM app a WHERE a.sync_id = s.id)
-		AND (s.state <> $3 OR EXISTS (SELECT 1 FROM sync n WHERE n.app_id = s.app_id AND n.state = $3 AND n.id > s.id)) ORDER BY s.created_at LIMIT $2)`, args...)
+		AND (s.state <> $3 OR EXISTS (SELECT 1 FROM sync n WHERE n.app_id = s.app_id AND n.state = $3 AND (n.created_at, n.id) > (s.created_at, s.id))) ORDER BY s.created_at LIMIT $2)`, args...)
 }
 
 const fileColumns = `id, kind, task_id, sha256, size, complete, created_at`
@@ -423,7 +452,7 @@ func staleFiles(ctx context.Context, q db.Querier, incomplete, complete time.Tim
 	return ids(ctx, q, `SELECT f.id FROM file f WHERE f.complete = FALSE AND f.created_at < $1
 		OR f.complete = TRUE AND f.created_at < $2
 			AND NOT EXISTS (SELECT 1 FROM sync s WHERE s.file_id = f.id AND (s.state IN `+db.In(4, len(openStates))+` OR s.state = $3
-				AND NOT EXISTS (SELECT 1 FROM sync n WHERE n.app_id = s.app_id AND n.state = $3 AND n.id > s.id)))
+				AND NOT EXISTS (SELECT 1 FROM sync n WHERE n.app_id = s.app_id AND n.state = $3 AND (n.created_at, n.id) > (s.created_at, s.id))))
 		ORDER BY f.created_at LIMIT 100`, args...)
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"airlock/internal/identity"
 )
 
 // Sync is one reading of what a target system holds: by a connector, or of a
@@ -36,6 +38,15 @@ type Sync struct {
 	StartedAt    time.Time // a connector took it
 	UploadedAt   time.Time
 	FinishedAt   time.Time
+}
+
+// object is what somebody is asked for who decides on a sync: its connector, or the
+// app that its file was brought for.
+func (s Sync) object() identity.Object {
+	if s.ConnectorID == "" {
+		return identity.Object{Kind: "app", ID: s.AppID, AppID: s.AppID}
+	}
+	return identity.Object{Kind: objectKind, ID: s.ConnectorID, AppID: s.AppID}
 }
 
 // SyncKind is how much a sync reads.

@@ -14,6 +14,7 @@ import (
 	"airlock/internal/base/fault"
 	"airlock/internal/base/id"
 	"airlock/internal/identity"
+	"airlock/internal/inventory"
 )
 
 const (
@@ -45,11 +46,14 @@ func (s *Service) request(ctx context.Context, tx *db.Tx, actor identity.Actor, 
 	if err != nil {
 		return "", err
 	}
-	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
+	if err := inventory.Can(ctx, tx, actor, identity.Manage, identity.Object{Kind: objectKind, ID: c.ID, AppID: c.AppID}); err != nil {
 		return "", err
 	}
 	if err := present(c); err != nil {
 		return "", err
+	}
+	if c.Unset() {
+		return "", fault.New(fault.NotReady, "%q has no settings yet and can't sync", c.Name)
 	}
 	if !c.Paused.At.IsZero() {
 		return "", fault.New(fault.NotReady, "%q is paused and doesn't sync", c.Name)
@@ -139,7 +143,7 @@ func (s *Service) join(ctx context.Context, tx *db.Tx, sync Sync, targets []*v2.
 // AddFileSync makes the sync of a file that was brought by hand, and has it
 // ingested.
 func (s *Service) AddFileSync(ctx context.Context, tx *db.Tx, actor identity.Actor, appID string, file File) (syncID string, err error) {
-	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: "app", ID: appID, AppID: appID}); err != nil {
+	if err := inventory.Can(ctx, tx, actor, identity.Manage, identity.Object{Kind: "app", ID: appID, AppID: appID}); err != nil {
 		return "", err
 	}
 	now := s.clock.Now()
@@ -164,7 +168,15 @@ func (s *Service) SyncByID(ctx context.Context, q db.Querier, syncID string) (Sy
 // Syncs is the history of syncs, newest first: those before one, or the newest
 // where that is "".
 func (s *Service) Syncs(ctx context.Context, actor identity.Actor, f SyncFilter, before string, limit int) ([]Sync, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: objectKind, ID: f.ConnectorID, AppID: f.AppID}); err != nil {
+	object := identity.Object{Kind: objectKind, ID: f.ConnectorID, AppID: f.AppID}
+	if f.ConnectorID != "" && f.AppID == "" && identity.OnlyOwned(actor, objectKind) {
+		c, err := connectorByID(ctx, s.db, f.ConnectorID)
+		if err != nil {
+			return nil, err
+		}
+		object.AppID = c.AppID
+	}
+	if err := inventory.Can(ctx, s.db, actor, identity.Read, object); err != nil {
 		return nil, err
 	}
 	return listSyncs(ctx, s.db, f, before, min(max(limit, 1), 500))
@@ -173,7 +185,11 @@ func (s *Service) Syncs(ctx context.Context, actor identity.Actor, f SyncFilter,
 // Usual is how long a connector usually reads: the median of its last full syncs;
 // 0 if it had none.
 func (s *Service) Usual(ctx context.Context, actor identity.Actor, connectorID string) (time.Duration, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: objectKind, ID: connectorID}); err != nil {
+	c, err := connectorByID(ctx, s.db, connectorID)
+	if err != nil {
+		return 0, err
+	}
+	if err := inventory.Can(ctx, s.db, actor, identity.Read, identity.Object{Kind: objectKind, ID: connectorID, AppID: c.AppID}); err != nil {
 		return 0, err
 	}
 	list, err := readingTimes(ctx, s.db, connectorID)
@@ -193,7 +209,7 @@ func (s *Service) CancelSync(ctx context.Context, actor identity.Actor, syncID s
 	if sync.ConnectorID == "" {
 		return fault.New(fault.NotReady, "a file that was brought by hand can't be cancelled any more")
 	}
-	if err := identity.Can(actor, identity.Manage, identity.Object{Kind: objectKind, ID: sync.ConnectorID, AppID: sync.AppID}); err != nil {
+	if err := inventory.Can(ctx, s.db, actor, identity.Manage, sync.object()); err != nil {
 		return err
 	}
 	_, err = s.change(ctx, sync.ConnectorID, func(ctx context.Context, tx *db.Tx, c *Connector) error {
@@ -301,6 +317,9 @@ func (s *Service) follow(ctx context.Context, tx *db.Tx, c *Connector, sync Sync
 			return nil
 		}
 		c.Problem = Problem{}
+		if err := s.nameByItself(ctx, tx, c, sync); err != nil {
+			return err
+		}
 	case HeldBack:
 		words := "the last sync would remove much, and waits for somebody to confirm or discard it"
 		if err := s.blame(ctx, tx, c, Problem{Kind: Held, Words: words}); err != nil {

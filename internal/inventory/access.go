@@ -18,7 +18,7 @@ func (s *Service) Holders(ctx context.Context, actor identity.Actor, entitlement
 		if err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Read, identity.Object{Kind: "entitlement", ID: entitlementID, AppID: entitlement.AppID}); err != nil {
+		if err := Can(ctx, q, actor, identity.Read, identity.Object{Kind: "entitlement", ID: entitlementID, AppID: entitlement.AppID}); err != nil {
 			return err
 		}
 		ways, err := edgesTo(ctx, q, entitlement.AppID, entitlementID)
@@ -44,7 +44,7 @@ func (s *Service) Holders(ctx context.Context, actor identity.Actor, entitlement
 }
 
 // Access lists what a principal holds, directly or by way of others, by the
-// entitlement's name, after a key.
+// entitlement's name, after a key. Everybody may list what their own accounts hold.
 func (s *Service) Access(ctx context.Context, actor identity.Actor, principalID string, after Key, limit int) ([]Grant, error) {
 	var list []Grant
 	err := s.db.Read(ctx, func(q *db.Snapshot) error {
@@ -52,7 +52,11 @@ func (s *Service) Access(ctx context.Context, actor identity.Actor, principalID 
 		if err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Read, identity.Object{Kind: "resource", ID: principalID, AppID: principal.AppID}); err != nil {
+		subject, err := s.PersonOf(ctx, q, principalID)
+		if err != nil {
+			return err
+		}
+		if err := Can(ctx, q, actor, identity.Read, identity.Object{Kind: "resource", ID: principalID, AppID: principal.AppID, SubjectID: subject}); err != nil {
 			return err
 		}
 		if list, err = access(ctx, q, principal, after, limit); err != nil {

@@ -21,7 +21,7 @@ import (
 // RematchJob. The audit log has an entry of the people that changed, and one of
 // the apps.
 func (s *Service) Directory(ctx context.Context, actor identity.Actor, app App) error {
-	if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+	if err := Can(ctx, s.db, actor, identity.Manage, appObject(app)); err != nil {
 		return err
 	}
 	var people []identity.DirectoryPerson

@@ -91,11 +91,11 @@ func (s *Service) ExportAccountGrants(ctx context.Context, actor identity.Actor,
 
 func (s *Service) grantsOf(ctx context.Context, actor identity.Actor, appID string, accounts bool) iter.Seq2[Grant, error] {
 	return func(yield func(Grant, error) bool) {
-		err := identity.Can(actor, identity.Read, identity.Object{Kind: "grant", AppID: appID})
+		only, err := CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: "grant", AppID: appID})
 		if err == nil && appID != "" {
 			_, err = s.exportGrants(ctx, appID, accounts, yield)
 		} else if err == nil {
-			for app, listed := range pages(func(a App) Key { return Key{a.Name, a.ID} }, func(after Key) ([]App, error) { return apps(ctx, s.db, after, exportPage) }) {
+			for app, listed := range pages(func(a App) Key { return Key{a.Name, a.ID} }, func(after Key) ([]App, error) { return appsOf(ctx, s.db, only, after, exportPage) }) {
 				if err = listed; err != nil {
 					break
 				}

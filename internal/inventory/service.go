@@ -118,7 +118,7 @@ func (s *Service) change(ctx context.Context, actor identity.Actor, appID string
 		if app, err = s.AppByID(ctx, tx, appID); err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+		if err := Can(ctx, tx, actor, identity.Manage, appObject(app)); err != nil {
 			return err
 		}
 		if err := change(ctx, tx, &app); err != nil {
@@ -163,7 +163,7 @@ func (s *Service) RemoveApp(ctx context.Context, actor identity.Actor, appID str
 		if app, err = s.AppByID(ctx, tx, appID); err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+		if err := Can(ctx, tx, actor, identity.Manage, appObject(app)); err != nil {
 			return err
 		}
 		directory, err := s.toldBy(ctx, tx, app)
@@ -203,7 +203,7 @@ func (s *Service) Holdings(ctx context.Context, actor identity.Actor, appID stri
 	if err != nil {
 		return Holdings{}, err
 	}
-	if err := identity.Can(actor, identity.Read, appObject(app)); err != nil {
+	if err := Can(ctx, s.db, actor, identity.Read, appObject(app)); err != nil {
 		return Holdings{}, err
 	}
 	held, err := count(ctx, s.db, appID)
@@ -229,7 +229,7 @@ func (s *Service) Manage(ctx context.Context, tx *db.Tx, actor identity.Actor, a
 	if err != nil {
 		return App{}, err
 	}
-	if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+	if err := Can(ctx, tx, actor, identity.Manage, appObject(app)); err != nil {
 		return App{}, err
 	}
 	app.Managed, app.RemovedAt = true, time.Time{}
@@ -275,12 +275,13 @@ func (s *Service) AppByName(ctx context.Context, q db.Querier, name string) (App
 }
 
 // Apps lists apps by name, also those that their directory doesn't tell of any
-// more, after a key.
+// more, after a key: all, or those that the actor owns.
 func (s *Service) Apps(ctx context.Context, actor identity.Actor, after Key, limit int) ([]App, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "app"}); err != nil {
+	only, err := CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: "app"})
+	if err != nil {
 		return nil, err
 	}
-	return apps(ctx, s.db, after, limit)
+	return appsOf(ctx, s.db, only, after, limit)
 }
 
 // Owners lists the owners of an app.
@@ -294,7 +295,7 @@ func (s *Service) SetOwners(ctx context.Context, tx *db.Tx, actor identity.Actor
 	if err != nil {
 		return err
 	}
-	if err := identity.Can(actor, identity.Manage, appObject(app)); err != nil {
+	if err := Can(ctx, tx, actor, identity.Manage, appObject(app)); err != nil {
 		return err
 	}
 	count := map[OwnerKind]int{}
@@ -330,7 +331,7 @@ func (s *Service) note(ctx context.Context, tx *db.Tx, actor identity.Actor, act
 
 // Types lists an app's resource types with the number of their resources.
 func (s *Service) Types(ctx context.Context, actor identity.Actor, appID string) ([]Type, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "app", ID: appID, AppID: appID}); err != nil {
+	if err := Can(ctx, s.db, actor, identity.Read, identity.Object{Kind: "app", ID: appID, AppID: appID}); err != nil {
 		return nil, err
 	}
 	return types(ctx, s.db, appID)
@@ -341,13 +342,17 @@ type ResourceFilter struct {
 	AppID  string
 	TypeID string
 	Search string // part of a name or id
+
+	only []string // apps that it is limited to; nil is all
 }
 
 // Resources lists resources by name, after a key.
 func (s *Service) Resources(ctx context.Context, actor identity.Actor, filter ResourceFilter, after Key, limit int) ([]Resource, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "app", ID: filter.AppID, AppID: filter.AppID}); err != nil {
+	only, err := CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: "app", ID: filter.AppID, AppID: filter.AppID})
+	if err != nil {
 		return nil, err
 	}
+	filter.only = only
 	return resources(ctx, s.db, filter, after, limit)
 }
 
@@ -369,13 +374,17 @@ type AccountFilter struct {
 	Unmatched bool // that belong to nobody
 	Orphaned  bool // whose person left
 	Search    string
+
+	only []string // apps that it is limited to; nil is all
 }
 
-// Accounts lists accounts by name, after a key.
+// Accounts lists accounts by name, after a key. Everybody may list their own.
 func (s *Service) Accounts(ctx context.Context, actor identity.Actor, filter AccountFilter, after Key, limit int) ([]Account, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "account", AppID: filter.AppID}); err != nil {
+	only, err := CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: "account", AppID: filter.AppID, SubjectID: filter.PersonID})
+	if err != nil {
 		return nil, err
 	}
+	filter.only = only
 	return accounts(ctx, s.db, filter, after, limit)
 }
 
@@ -389,9 +398,13 @@ func (s *Service) AccountByID(ctx context.Context, q db.Querier, accountID strin
 }
 
 // Link says by hand whose an account is; no person says that it is nobody's.
-// That stays until somebody says otherwise.
+// That stays until somebody says otherwise. Nobody does so of their own accounts, nor
+// makes one their own.
 func (s *Service) Link(ctx context.Context, actor identity.Actor, accountID, personID string) error {
 	return s.account(ctx, actor, accountID, func(ctx context.Context, tx *db.Tx, account Account) (string, map[string]any, error) {
+		if err := mayOwn(ctx, tx, actor, account, personID); err != nil {
+			return "", nil, err
+		}
 		if personID == "" {
 			return "account.unlinked", map[string]any{"was": account.PersonID}, setPerson(ctx, tx, accountID, "", ByHand, s.clock.Now())
 		}
@@ -424,6 +437,11 @@ func (s *Service) Free(ctx context.Context, actor identity.Actor, accountID stri
 		if err != nil {
 			return "", nil, err
 		}
+		for _, match := range matches {
+			if err := mayOwn(ctx, tx, actor, account, match.personID); err != nil {
+				return "", nil, err
+			}
+		}
 		return "account.freed", map[string]any{"was": account.PersonID}, setMatches(ctx, tx, matches, s.clock.Now())
 	})
 }
@@ -438,6 +456,11 @@ func (s *Service) SetKind(ctx context.Context, actor identity.Actor, accountID s
 	})
 }
 
+// mayOwn is whether somebody may change an account that is, or will be, a person's.
+func mayOwn(ctx context.Context, q db.Querier, actor identity.Actor, account Account, personID string) error {
+	return Can(ctx, q, actor, identity.Manage, identity.Object{Kind: "account", ID: account.ID, AppID: account.AppID, SubjectID: personID})
+}
+
 // account changes an account, and notes the change.
 func (s *Service) account(ctx context.Context, actor identity.Actor, accountID string, change func(context.Context, *db.Tx, Account) (string, map[string]any, error)) error {
 	return s.db.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -445,7 +468,7 @@ func (s *Service) account(ctx context.Context, actor identity.Actor, accountID s
 		if err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Manage, identity.Object{Kind: "account", ID: account.ID, AppID: account.AppID}); err != nil {
+		if err := mayOwn(ctx, tx, actor, account, account.PersonID); err != nil {
 			return err
 		}
 		action, detail, err := change(ctx, tx, account)
@@ -468,13 +491,17 @@ type EntitlementFilter struct {
 	AppID      string
 	ResourceID string
 	Search     string
+
+	only []string // apps that it is limited to; nil is all
 }
 
 // Entitlements lists entitlements by name, after a key.
 func (s *Service) Entitlements(ctx context.Context, actor identity.Actor, filter EntitlementFilter, after Key, limit int) ([]Entitlement, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "entitlement", AppID: filter.AppID}); err != nil {
+	only, err := CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: "entitlement", AppID: filter.AppID})
+	if err != nil {
 		return nil, err
 	}
+	filter.only = only
 	return entitlements(ctx, s.db, filter, after, limit)
 }
 
@@ -495,7 +522,7 @@ func (s *Service) SetRules(ctx context.Context, actor identity.Actor, entitlemen
 		if err != nil {
 			return err
 		}
-		if err := identity.Can(actor, identity.Manage, identity.Object{Kind: "entitlement", ID: entitlement.ID, AppID: entitlement.AppID}); err != nil {
+		if err := Can(ctx, tx, actor, identity.Manage, identity.Object{Kind: "entitlement", ID: entitlement.ID, AppID: entitlement.AppID}); err != nil {
 			return err
 		}
 		rules := entitlement.Rules
@@ -666,14 +693,24 @@ func (s *Service) Reasons(ctx context.Context, q db.Querier, entitlementID, prin
 // PastGrants lists the grants that ended, of an entitlement or of a principal,
 // the latest first; before is the place that the last page ended at.
 func (s *Service) PastGrants(ctx context.Context, actor identity.Actor, filter PastFilter, before PastKey, limit int) ([]PastGrant, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "grant", AppID: filter.AppID}); err != nil {
+	subject, err := s.PersonOf(ctx, s.db, filter.PrincipalID)
+	if err != nil {
 		return nil, err
 	}
+	only, err := CanList(ctx, s.db, actor, identity.Read, identity.Object{Kind: "grant", AppID: filter.AppID, SubjectID: subject})
+	if err != nil {
+		return nil, err
+	}
+	filter.only = only
 	return pastGrants(ctx, s.db, filter, before, limit)
 }
 
 // PastFilter says which past grants are asked for; its zero fields all.
-type PastFilter struct{ AppID, EntitlementID, PrincipalID string }
+type PastFilter struct {
+	AppID, EntitlementID, PrincipalID string
+
+	only []string // apps that it is limited to; nil is all
+}
 
 // PastKey is a place in a list of past grants; the zero PastKey is the start.
 type PastKey struct {

@@ -35,6 +35,20 @@ func (f *filters) app(table, appID string) {
 	f.add(table+"app_id = ?", appID)
 }
 
+// only wants rows of some apps, or of all (nil).
+func (f *filters) only(column string, apps []string) {
+	switch {
+	case apps == nil:
+	case len(apps) == 0:
+		f.words = append(f.words, "1 = 0")
+	default:
+		f.words = append(f.words, column+" IN "+db.In(len(f.args)+1, len(apps)))
+		for _, appID := range apps {
+			f.args = append(f.args, appID)
+		}
+	}
+}
+
 // after adds the place that a page begins after.
 func (f *filters) after(columns string, key Key) {
 	if key == (Key{}) {
@@ -84,7 +98,13 @@ func appByKey(ctx context.Context, q db.Querier, key string) (App, error) {
 }
 
 func apps(ctx context.Context, q db.Querier, after Key, limit int) ([]App, error) {
+	return appsOf(ctx, q, nil, after, limit)
+}
+
+// appsOf lists some apps, or all (nil).
+func appsOf(ctx context.Context, q db.Querier, only []string, after Key, limit int) ([]App, error) {
 	f := filters{words: []string{present}}
+	f.only("id", only)
 	f.after("name, id", after)
 	f.args = append(f.args, limit)
 	return db.All(ctx, q, scanApp, `SELECT `+appColumns+` FROM app`+f.where()+
@@ -219,6 +239,7 @@ func scanResource(row db.Scanner) (r Resource, err error) { return r, row.Scan(r
 func resources(ctx context.Context, q db.Querier, filter ResourceFilter, after Key, limit int) ([]Resource, error) {
 	var f filters
 	f.app("r.", filter.AppID)
+	f.only("r.app_id", filter.only)
 	if filter.TypeID != "" {
 		f.add("r.type_id = ?", filter.TypeID)
 	}
@@ -290,6 +311,7 @@ func scanAccount(row db.Scanner) (a Account, err error) {
 func accounts(ctx context.Context, q db.Querier, filter AccountFilter, after Key, limit int) ([]Account, error) {
 	var f filters
 	f.app("r.", filter.AppID)
+	f.only("r.app_id", filter.only)
 	if filter.PersonID != "" {
 		f.add("a.person_id = ?", filter.PersonID)
 	}
@@ -396,6 +418,7 @@ func scanEntitlement(row db.Scanner) (e Entitlement, err error) {
 func entitlements(ctx context.Context, q db.Querier, filter EntitlementFilter, after Key, limit int) ([]Entitlement, error) {
 	var f filters
 	f.app("e.", filter.AppID)
+	f.only("e.app_id", filter.only)
 	if filter.ResourceID != "" {
 		f.add("e.resource_id = ?", filter.ResourceID)
 	}
@@ -496,6 +519,7 @@ func pastGrants(ctx context.Context, q db.Querier, filter PastFilter, before Pas
 	if filter.AppID != "" {
 		f.add("app_id = ?", filter.AppID)
 	}
+	f.only("app_id", filter.only)
 	if filter.EntitlementID != "" {
 		f.add("entitlement_id = ?", filter.EntitlementID)
 	}

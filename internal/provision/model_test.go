@@ -151,7 +151,7 @@ func (m *model) oneWriter(rt *rapid.T) {
 
 func (m *model) comesToRest(rt *rapid.T) {
 	for range 20 {
-		if list, err := m.List(m.t.Context(), identity.Operator(), "", true, 100); err != nil || len(list) == 0 {
+		if list, err := m.Newest(m.t.Context(), identity.Operator(), Place{}, true, 100); err != nil || len(list) == 0 {
 			check(m.t, err)
 			break
 		}

@@ -248,7 +248,7 @@ func TestALikeChangeIsJoined(t *testing.T) {
 			t.Fatalf("%d changes", len(one))
 		}
 		b.does(b.changes(1)[0])
-		list, err := b.List(t.Context(), identity.Operator(), "", true, 10)
+		list, err := b.Newest(t.Context(), identity.Operator(), Place{}, true, 10)
 		check(t, err)
 		if len(list) != 1 || list[0].State != Done || len(b.steps(list[0])) != 2 {
 			t.Errorf("%+v: %v", list, b.steps(list[0]))
@@ -315,7 +315,7 @@ func TestChangesOfAnAccountGoOutOneAfterAnother(t *testing.T) {
 		}
 		b.does(b.changes(1)[0])
 		b.sync()
-		list, err := b.List(t.Context(), identity.Operator(), "", false, 10)
+		list, err := b.Newest(t.Context(), identity.Operator(), Place{}, false, 10)
 		check(t, err)
 		if len(list) != 3 {
 			t.Fatalf("%d changes", len(list))
@@ -381,7 +381,7 @@ func TestWhatCantBeIsRefusedAndNothingIsWritten(t *testing.T) {
 		_, err = b.Grant(ctx, operator, b.ask("gold", "bob"))
 		wants(t, err, fault.NotFound, "no connector")
 
-		list, err := b.List(ctx, operator, "", false, 10)
+		list, err := b.Newest(ctx, operator, Place{}, false, 10)
 		check(t, err)
 		if len(list) != 1 || list[0].ID != c.ID {
 			t.Errorf("the changes are %+v", list)
@@ -578,41 +578,5 @@ func TestARestoreGivesUpGrantsAndNotRevokes(t *testing.T) {
 		b.sync()
 		b.is(revoke, Verified, "")
 		b.is(done, Verified, "")
-	})
-}
-
-func TestWaitTellsEachState(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		b := newRig(t, d).open("Bank")
-		c := b.grant("gold", "bob")
-		states, ended := make(chan State, 10), make(chan Change, 1)
-		go func() {
-			last, err := b.Wait(t.Context(), identity.Operator(), c.ID, func(c Change) { states <- c.State })
-			if err != nil {
-				t.Error(err)
-			}
-			ended <- last
-		}()
-		for _, step := range []struct {
-			state State
-			do    func()
-		}{{Running, func() { b.does(b.changes(1)[0]) }}, {Done, func() { b.sync() }}} {
-			for got := range states {
-				if got == step.state {
-					break
-				}
-			}
-			step.do()
-		}
-		if last := <-ended; last.State != Verified {
-			t.Errorf("it ended %s", last.State)
-		}
-
-		c = b.grant("cash", "bob")
-		ctx, cancel := context.WithCancel(t.Context())
-		last, err := b.Wait(ctx, identity.Operator(), c.ID, func(Change) { cancel() })
-		if err == nil || last.State != Running {
-			t.Errorf("%+v, %v", last, err)
-		}
 	})
 }

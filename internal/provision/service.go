@@ -57,7 +57,8 @@ type Request struct {
 }
 
 // Grant gives a principal an entitlement through the app's connector. It returns
-// once the change is on its way; a like one under way is joined.
+// once the change is on its way; a like one under way is joined. Nobody does so for
+// themself, by any path.
 func (s *Service) Grant(ctx context.Context, actor identity.Actor, r Request) (Change, error) {
 	return s.begin(ctx, actor, Grant, r)
 }
@@ -71,7 +72,7 @@ func (s *Service) Revoke(ctx context.Context, actor identity.Actor, r Request) (
 var errJoined = errors.New("joined")
 
 func (s *Service) begin(ctx context.Context, actor identity.Actor, kind Kind, r Request) (Change, error) {
-	if err := identity.Can(actor, identity.Change, identity.Object{Kind: "app", ID: r.AppID, AppID: r.AppID}); err != nil {
+	if err := inventory.CanChange(ctx, s.DB, actor, identity.Change, identity.Object{Kind: "app", ID: r.AppID, AppID: r.AppID}, r.PrincipalID); err != nil {
 		return Change{}, err
 	}
 	connector, err := s.Integration.ConnectorOfApp(ctx, s.DB, r.AppID)
@@ -88,7 +89,9 @@ func (s *Service) begin(ctx context.Context, actor identity.Actor, kind Kind, r 
 	}
 	err = s.DB.Write(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		change.TaskID, err = s.Integration.AddTask(ctx, tx, actor, integration.TaskSpec{ // from here on, other changes through the connector wait
+		// Whether the actor may was asked before, of the app and by whose access it is: the
+		// task is no decision of its own. From here on, other changes through the connector wait.
+		change.TaskID, err = s.Integration.AddTask(ctx, tx, identity.System(), integration.TaskSpec{
 			ConnectorID: connector.ID, Request: task,
 			Lane:   "access/" + r.PrincipalID, // a target system may replace an account's whole list: one change at a time
 			Follow: integration.Follow{Kind: jobLook, Row: change.ID},
@@ -220,18 +223,14 @@ func (s *Service) ByID(ctx context.Context, actor identity.Actor, changeID strin
 	if err != nil {
 		return Change{}, err
 	}
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "app", ID: c.AppID, AppID: c.AppID}); err != nil {
+	subject, err := s.Inventory.PersonOf(ctx, s.DB, c.PrincipalID)
+	if err != nil {
+		return Change{}, err
+	}
+	if err := inventory.Can(ctx, s.DB, actor, identity.Read, identity.Object{Kind: "change", ID: c.ID, AppID: c.AppID, SubjectID: subject}); err != nil {
 		return Change{}, err
 	}
 	return c, nil
-}
-
-// List lists changes, newest first, before an id; open are those that aren't over.
-func (s *Service) List(ctx context.Context, actor identity.Actor, before string, open bool, limit int) ([]Change, error) {
-	if err := identity.Can(actor, identity.Read, identity.Object{Kind: "change"}); err != nil {
-		return nil, err
-	}
-	return list(ctx, s.DB, before, open, limit)
 }
 
 // GiveUpGrants fails the grants that are under way, in a database that was
@@ -254,24 +253,4 @@ func (s *Service) GiveUpGrants(ctx context.Context, tx *db.Tx, actor identity.Ac
 		}
 	}
 	return int64(len(list)), nil
-}
-
-// Wait follows a change until it is over, and tells of each state on the way.
-// When the context ends first, it returns the change as it is then, with the
-// context's error.
-func (s *Service) Wait(ctx context.Context, actor identity.Actor, changeID string, tell func(Change)) (Change, error) {
-	news := s.Live.Subscribe("change/" + changeID)
-	defer news.Close()
-	for {
-		c, err := s.ByID(ctx, actor, changeID)
-		if err != nil || c.State.Over() {
-			return c, err
-		}
-		tell(c)
-		select {
-		case <-news.C():
-		case <-ctx.Done():
-			return c, ctx.Err()
-		}
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"airlock/internal/base/db"
@@ -70,19 +69,6 @@ func due(ctx context.Context, q db.Querier, now time.Time) ([]string, error) {
 		err = row.Scan(&id)
 		return id, err
 	}, `SELECT id FROM change WHERE next_at <= $1 ORDER BY next_at LIMIT 500`, now)
-}
-
-// list are changes before an id, newest first.
-func list(ctx context.Context, q db.Querier, before string, open bool, limit int) ([]Change, error) {
-	query, args := `SELECT `+columns+` FROM change WHERE TRUE`, []any{}
-	if before != "" {
-		args = append(args, before)
-		query += ` AND id < $1`
-	}
-	if open {
-		query += ` AND next_at IS NOT NULL`
-	}
-	return db.All(ctx, q, scan, query+fmt.Sprintf(` ORDER BY id DESC LIMIT %d`, limit), args...)
 }
 
 func runningGrants(ctx context.Context, q db.Querier) ([]Change, error) {

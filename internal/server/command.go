@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"airlock/internal/edge/admin"
 	"airlock/internal/edge/admin/command"
 	"airlock/internal/ingest"
 )
@@ -16,8 +17,8 @@ import (
 // another process: a bad file may end that one.
 const decodeFile = "decode-c1z"
 
-// Commands are those that work without a server that runs: serve, doctor and
-// restore. The environment, as NAME=value, is looked through for settings that
+// Commands are those that work without a server that runs: serve, doctor, restore
+// and admin. The environment, as NAME=value, is looked through for settings that
 // don't exist.
 func Commands(version string, getenv func(string) string, environment ...string) []*cobra.Command {
 	var given Settings
@@ -107,8 +108,8 @@ nothing.`,
 				return err
 			}
 			return command.Print(cmd, restored, func(w io.Writer) {
-				fmt.Fprintf(w, "restored into %s\n%d hosted connectors are paused: check each, then `airlock connector resume` it\n%d grants that were under way are given up\n",
-					restored.Engine, restored.Paused, restored.GivenUp)
+				fmt.Fprintf(w, "restored into %s\npaused: %s; check each, then `airlock connector resume` it\ngiven up: %s that were under way\n",
+					restored.Engine, admin.Count(restored.Paused, "hosted connector"), admin.Count(restored.GivenUp, "grant"))
 				if restored.Aside != "" {
 					fmt.Fprintln(w, "the signed checkpoints of another audit log that lay there are kept in", restored.Aside)
 				}
@@ -121,5 +122,5 @@ nothing.`,
 			return ingest.Decode(cmd.Context(), args[0], cmd.OutOrStdout())
 		},
 	}
-	return []*cobra.Command{serve, doctor, restore, decode}
+	return []*cobra.Command{serve, doctor, restore, administrators(getenv, read), decode}
 }

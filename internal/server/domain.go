@@ -14,6 +14,7 @@ import (
 	"airlock/internal/base/live"
 	"airlock/internal/base/seal"
 	"airlock/internal/identity"
+	"airlock/internal/ingest/pack"
 	"airlock/internal/integration"
 	"airlock/internal/integration/catalog"
 	"airlock/internal/inventory"
@@ -29,6 +30,8 @@ type domain struct {
 	jobs        *job.Queue
 	audit       *audit.Log
 	identity    *identity.Service
+	signIns     *identity.SignIns
+	packs       pack.Packs
 	inventory   *inventory.Service
 	catalog     *catalog.Catalog
 	integration *integration.Service
@@ -72,6 +75,13 @@ func openDomain(ctx context.Context, d *db.DB, settings Settings, log *slog.Logg
 		return nil, err
 	}
 	m.identity = identity.New(d, m.audit, m.vault, m.live, m.clock)
+	m.signIns = identity.NewSignIns(identity.SignInConfig{
+		DB: d, Audit: m.audit, Vault: m.vault, Live: m.live, Clock: m.clock, Log: log, People: m.identity,
+		PublicURL: settings.PublicURL, Idle: settings.SessionIdle, Absolute: settings.SessionAbsolute,
+	})
+	if m.packs, err = pack.Load(settings.PacksDir); err != nil {
+		return nil, err
+	}
 	m.inventory = inventory.New(d, m.audit, m.identity, m.live, m.clock)
 	m.inventory.Enqueue = m.jobs.Enqueue
 	m.identity.PeopleChanged = func(ctx context.Context, tx *db.Tx) error { return m.jobs.Enqueue(ctx, tx, inventory.RematchJob, "") }
@@ -79,6 +89,7 @@ func openDomain(ctx context.Context, d *db.DB, settings Settings, log *slog.Logg
 	m.integration = integration.New(integration.Config{
 		DB: d, Jobs: m.jobs, Live: m.live, Audit: m.audit, Vault: m.vault, Identity: m.identity, Inventory: m.inventory, Clock: m.clock, Log: log,
 		PublicHost: settings.public.Host, Form: form(m.catalog),
+		Known:  func(kind string) bool { _, known := m.packs[kind]; return known },
 		Limits: integration.Limits{KeepFiles: settings.KeepFiles, KeepLogs: settings.KeepLogs, KeepSyncs: settings.KeepSyncs, MaxUpload: settings.MaxUpload},
 	})
 	m.inventory.InUse = func(ctx context.Context, tx *db.Tx, app inventory.App) error {

@@ -35,21 +35,14 @@ func Restore(ctx context.Context, settings Settings, backup string) (done Restor
 	if _, err := os.Stat(backup); err != nil {
 		return done, fault.New(fault.Invalid, "the backup can't be read: %w", err)
 	}
-	lock, err := lockDataDir(settings.DataDir)
-	if err != nil {
-		return done, err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	d, err := openDatabase(ctx, settings)
-	if err != nil {
-		return done, err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	m, err := openDomain(ctx, d, settings, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return done, err
-	}
-	defer func() { err = errors.Join(err, m.jobs.Stop(context.WithoutCancel(ctx))) }()
+	return done, directly(ctx, settings, func(ctx context.Context, d *db.DB, m *domain) error {
+		done, err = m.restore(ctx, d, backup)
+		return err
+	})
+}
+
+// restore fills the database, which is empty.
+func (m *domain) restore(ctx context.Context, d *db.DB, backup string) (done Restored, err error) {
 	actor := identity.Operator()
 	done.Engine = d.Engine()
 	err = d.Restore(ctx, backup, func(ctx context.Context, tx *db.Tx) error {
@@ -67,6 +60,9 @@ func Restore(ctx context.Context, settings Settings, backup string) (done Restor
 		if err := hosting.ReleaseAll(ctx, tx); err != nil {
 			return err
 		}
+		if err := identity.ForgetSignIns(ctx, tx); err != nil {
+			return err
+		}
 		if err := m.integration.WithdrawGrants(ctx, tx, actor); err != nil {
 			return err
 		}
@@ -80,4 +76,28 @@ func Restore(ctx context.Context, settings Settings, backup string) (done Restor
 		return done, fmt.Errorf("the backup is restored, but: %w", err)
 	}
 	return done, m.audit.Checkpoint(ctx)
+}
+
+// directly does something as a server would that doesn't run: nobody else uses the
+// data directory meanwhile.
+func directly(ctx context.Context, settings Settings, do func(ctx context.Context, d *db.DB, m *domain) error) (err error) {
+	lock, err := lockDataDir(settings.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	d, err := openDatabase(ctx, settings)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := keyIsThere(ctx, d, settings); err != nil {
+		return err
+	}
+	m, err := openDomain(ctx, d, settings, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.jobs.Stop(context.WithoutCancel(ctx))) }()
+	return do(ctx, d, m)
 }

@@ -32,7 +32,6 @@ import (
 	"airlock/internal/edge/baton"
 	"airlock/internal/edge/token"
 	"airlock/internal/ingest"
-	"airlock/internal/ingest/pack"
 	"airlock/internal/integration/hosting"
 	"airlock/internal/inventory"
 )
@@ -126,13 +125,9 @@ func New(ctx context.Context, settings Settings, logTo io.Writer) (_ *Server, er
 	if err := ca.writeCA(filepath.Join(settings.DataDir, "ca")); err != nil {
 		return nil, err
 	}
-	packs, err := pack.Load(settings.PacksDir)
-	if err != nil {
-		return nil, err
-	}
 	intake, err := ingest.New(ingest.Config{
 		DB: s.db, Jobs: d.jobs, Live: d.live, Audit: d.audit, Inventory: d.inventory, Integration: d.integration, Clock: d.clock, Log: s.log,
-		TempDir: filepath.Join(settings.DataDir, "tmp", "ingest"), Packs: packs, Decoder: settings.Decoder,
+		TempDir: filepath.Join(settings.DataDir, "tmp", "ingest"), Packs: d.packs, Decoder: settings.Decoder,
 	})
 	if err != nil {
 		return nil, err
@@ -157,7 +152,7 @@ func New(ctx context.Context, settings Settings, logTo io.Writer) (_ *Server, er
 	}
 	s.socket = &http.Server{ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), Handler: admin.New(admin.Config{
 		DB: s.db, Live: d.live, Audit: d.audit, Vault: d.vault, Identity: d.identity, Inventory: d.inventory, Catalog: d.catalog,
-		Integration: d.integration, Ingest: intake, Provision: d.provision, Log: s.log, Stopping: s.stopping,
+		SignIns: d.signIns, Integration: d.integration, Ingest: intake, Provision: d.provision, Log: s.log, Stopping: s.stopping,
 		CADir: filepath.Join(settings.DataDir, "ca"), CA: caPEM, TempDir: filepath.Join(settings.DataDir, "tmp"), KeyFromEnv: settings.Key != "",
 	})}
 	return s, nil
@@ -405,6 +400,17 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.log.InfoContext(ctx, "airlock serves", "listen", s.listener.public.Addr().String(), "public_url", s.settings.PublicURL, "data_dir", s.settings.DataDir,
 		"database", s.db.Engine(), "connectors_dir", s.settings.ConnectorsDir, "version", s.settings.Version)
+	return s.offerSetup(background)
+}
+
+// offerSetup logs the link by which the first administrator is made, as long as
+// there is none. It is told this once: only its hash is kept.
+func (s *Server) offerSetup(ctx context.Context) error {
+	token, needed, err := s.signIns.SetupLink(ctx)
+	if err != nil || !needed {
+		return err
+	}
+	s.log.InfoContext(ctx, "there is no administrator yet: open this link within a day to become the first one", "link", s.settings.PublicURL+"/setup/"+token)
 	return nil
 }
 
@@ -465,6 +471,7 @@ func (s *Server) close() error {
 func (s *Server) sweeps() {
 	s.jobs.Every("audit.checkpoint", time.Minute, s.audit.Checkpoint)
 	s.jobs.Every("identity.nonces", 5*time.Minute, s.identity.Sweep)
+	s.jobs.Every("identity.sign_ins", 5*time.Minute, s.signIns.Sweep)
 	s.jobs.Every("inventory.retention", time.Hour, func(ctx context.Context) error { return s.inventory.SweepPast(ctx, s.settings.KeepGrants) })
 	s.jobs.Every("integration.tasks", 5*time.Second, s.integration.SweepTasks)
 	s.jobs.Every("integration.schedules", 15*time.Second, s.integration.SweepSchedules)

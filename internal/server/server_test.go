@@ -290,6 +290,7 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 		"AIRLOCK_CONNECTORS_DIR": file, "AIRLOCK_PACKS_DIR": file, "AIRLOCK_TLS": "perhaps", "AIRLOCK_TRUSTED_PROXIES": "10.0.0.0/8, nobody",
 		"AIRLOCK_KEY": "abc", "AIRLOCK_LOG_LEVEL": "loud", "AIRLOCK_LOG_FORMAT": "xml", "AIRLOCK_KEEP_FILES": "1h", "AIRLOCK_KEEP_LOGS": "d",
 		"AIRLOCK_KEEP_SYNCS": "-3d", "AIRLOCK_KEEP_GRANTS": "400", "AIRLOCK_MAX_UPLOAD": "2", "AIRLOCK_CONNECTOR_MEMORY": "1KB",
+		"AIRLOCK_SESSION_IDLE": "1m", "AIRLOCK_SESSION_ABSOLUTE": "never",
 	}
 	_, err := FromEnvironment(Settings{}, func(name string) string { return wrong[name] }, "AIRLOCK_PUBLICURL=x", "BATON_X=y")
 	if !fault.Is(err, fault.Invalid) {
@@ -334,6 +335,9 @@ func TestSettings(t *testing.T) {
 		{env: "AIRLOCK_TLS_CERT=x", wrong: "go together"},
 		{env: "AIRLOCK_TLS_CERT=x AIRLOCK_TLS_KEY=y", wrong: "AIRLOCK_TLS_CERT: open x"},
 		{env: "AIRLOCK_KEEP_LOGS=90d AIRLOCK_MAX_UPLOAD=512mb", public: "https://localhost:8443"},
+		{env: "AIRLOCK_SESSION_ABSOLUTE=30m", public: "https://localhost:8443"},
+		{env: "AIRLOCK_SESSION_IDLE=8h AIRLOCK_SESSION_ABSOLUTE=7d", public: "https://localhost:8443"},
+		{env: "AIRLOCK_SESSION_IDLE=8h AIRLOCK_SESSION_ABSOLUTE=1h", wrong: "AIRLOCK_SESSION_IDLE is 8h0m0s, which would be without effect"},
 		{given: Settings{Listen: ":1", PublicURL: "https://flag.example"}, env: "AIRLOCK_LISTEN=:2 AIRLOCK_PUBLIC_URL=https://env.example", public: "https://flag.example"},
 	} {
 		env := map[string]string{"AIRLOCK_DATA_DIR": "data"}
@@ -348,7 +352,7 @@ func TestSettings(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || s.PublicURL != test.public || s.public.String() != test.public || !filepath.IsAbs(s.DataDir) || !filepath.IsAbs(s.KeyFile) {
+		if err != nil || s.SessionIdle < 5*time.Minute || s.SessionIdle > s.SessionAbsolute || s.PublicURL != test.public || s.public.String() != test.public || !filepath.IsAbs(s.DataDir) || !filepath.IsAbs(s.KeyFile) {
 			t.Errorf("%s: %+v, %v", test.env, s, err)
 		}
 	}

@@ -26,28 +26,30 @@ import (
 // Settings are what a server is started with. Each has a variable of the
 // environment; those that people set by hand have a flag of `airlock serve` too.
 type Settings struct {
-	Listen        string         // AIRLOCK_LISTEN: address and port of the one https port
-	PublicURL     string         // AIRLOCK_PUBLIC_URL: what others call that port; Client IDs carry its host
-	DataDir       string         // AIRLOCK_DATA_DIR
-	DatabaseURL   string         // AIRLOCK_DATABASE_URL: postgres://…; "" is SQLite in the data directory
-	ConnectorsDir string         // AIRLOCK_CONNECTORS_DIR: the binaries baton-* that can be hosted
-	PacksDir      string         // AIRLOCK_PACKS_DIR: data packs beside those built in
-	TLS           string         // AIRLOCK_TLS: on, or off where a proxy ends TLS
-	TLSCert       string         // AIRLOCK_TLS_CERT, AIRLOCK_TLS_KEY: PEM files of the operator's certificate
-	TLSKey        string         //
-	Proxies       []netip.Prefix // AIRLOCK_TRUSTED_PROXIES: whose X-Forwarded-For is believed
-	Key           string         // AIRLOCK_KEY: the sealing keys, the current one first
-	KeyFile       string         // AIRLOCK_KEY_FILE: or the file with them
-	LogLevel      slog.Level     // AIRLOCK_LOG_LEVEL: debug, info, warn, error
-	LogFormat     string         // AIRLOCK_LOG_FORMAT: json, text
-	KeepFiles     time.Duration  // AIRLOCK_KEEP_FILES: how long .c1z files are kept
-	KeepLogs      time.Duration  // AIRLOCK_KEEP_LOGS: how long connectors' log lines are kept
-	KeepSyncs     time.Duration  // AIRLOCK_KEEP_SYNCS: how long the history of syncs is kept
-	KeepGrants    time.Duration  // AIRLOCK_KEEP_GRANTS: how long past grants are kept
-	MaxUpload     int64          // AIRLOCK_MAX_UPLOAD: bytes of a .c1z file
-	ChildMemory   int64          // AIRLOCK_CONNECTOR_MEMORY: bytes that a hosted connector may use
-	Version       string
-	Decoder       []string // the command that reads .c1z files in a process of its own; none reads them in this one
+	Listen          string         // AIRLOCK_LISTEN: address and port of the one https port
+	PublicURL       string         // AIRLOCK_PUBLIC_URL: what others call that port; Client IDs carry its host
+	DataDir         string         // AIRLOCK_DATA_DIR
+	DatabaseURL     string         // AIRLOCK_DATABASE_URL: postgres://…; "" is SQLite in the data directory
+	ConnectorsDir   string         // AIRLOCK_CONNECTORS_DIR: the binaries baton-* that can be hosted
+	PacksDir        string         // AIRLOCK_PACKS_DIR: data packs beside those built in
+	TLS             string         // AIRLOCK_TLS: on, or off where a proxy ends TLS
+	TLSCert         string         // AIRLOCK_TLS_CERT, AIRLOCK_TLS_KEY: PEM files of the operator's certificate
+	TLSKey          string         //
+	Proxies         []netip.Prefix // AIRLOCK_TRUSTED_PROXIES: whose X-Forwarded-For is believed
+	Key             string         // AIRLOCK_KEY: the sealing keys, the current one first
+	KeyFile         string         // AIRLOCK_KEY_FILE: or the file with them
+	LogLevel        slog.Level     // AIRLOCK_LOG_LEVEL: debug, info, warn, error
+	LogFormat       string         // AIRLOCK_LOG_FORMAT: json, text
+	KeepFiles       time.Duration  // AIRLOCK_KEEP_FILES: how long .c1z files are kept
+	KeepLogs        time.Duration  // AIRLOCK_KEEP_LOGS: how long connectors' log lines are kept
+	KeepSyncs       time.Duration  // AIRLOCK_KEEP_SYNCS: how long the history of syncs is kept
+	KeepGrants      time.Duration  // AIRLOCK_KEEP_GRANTS: how long past grants are kept
+	SessionIdle     time.Duration  // AIRLOCK_SESSION_IDLE: after which a session ends that isn't used
+	SessionAbsolute time.Duration  // AIRLOCK_SESSION_ABSOLUTE: after which each session ends
+	MaxUpload       int64          // AIRLOCK_MAX_UPLOAD: bytes of a .c1z file
+	ChildMemory     int64          // AIRLOCK_CONNECTOR_MEMORY: bytes that a hosted connector may use
+	Version         string
+	Decoder         []string // the command that reads .c1z files in a process of its own; none reads them in this one
 
 	public     *url.URL // PublicURL, checked
 	connectors bool     // ConnectorsDir was named, and isn't the usual one
@@ -70,18 +72,21 @@ func FromEnvironment(given Settings, getenv func(string) string, environment ...
 			*target = usual
 		}
 	}
-	duration := func(target *time.Duration, name string, usual time.Duration) {
+	duration := func(target *time.Duration, name string, usual, least time.Duration, takes string) {
 		*target = usual
 		value := getenv(name)
 		if value == "" {
 			return
 		}
 		parsed, err := daysOf(value)
-		if err != nil || parsed < day {
-			problems = append(problems, fmt.Errorf("%s is %q; give a time of a day or more, such as 30d or 720h", name, value))
+		if err != nil || parsed < least {
+			problems = append(problems, fmt.Errorf("%s is %q; give a time of %s", name, value, takes))
 			return
 		}
 		*target = parsed
+	}
+	keep := func(target *time.Duration, name string, usual time.Duration) {
+		duration(target, name, usual, day, "a day or more, such as 30d or 720h")
 	}
 	size := func(target *int64, name string, usual int64) {
 		*target = usual
@@ -114,12 +119,21 @@ func FromEnvironment(given Settings, getenv func(string) string, environment ...
 	text(&s.Key, "AIRLOCK_KEY", "")
 	text(&s.KeyFile, "AIRLOCK_KEY_FILE", filepath.Join(s.DataDir, "airlock.key"))
 	text(&s.LogFormat, "AIRLOCK_LOG_FORMAT", "text")
-	duration(&s.KeepFiles, "AIRLOCK_KEEP_FILES", 30*day)
-	duration(&s.KeepLogs, "AIRLOCK_KEEP_LOGS", 30*day)
-	duration(&s.KeepSyncs, "AIRLOCK_KEEP_SYNCS", 400*day)
-	duration(&s.KeepGrants, "AIRLOCK_KEEP_GRANTS", 400*day)
+	keep(&s.KeepFiles, "AIRLOCK_KEEP_FILES", 30*day)
+	keep(&s.KeepLogs, "AIRLOCK_KEEP_LOGS", 30*day)
+	keep(&s.KeepSyncs, "AIRLOCK_KEEP_SYNCS", 400*day)
+	keep(&s.KeepGrants, "AIRLOCK_KEEP_GRANTS", 400*day)
 	size(&s.MaxUpload, "AIRLOCK_MAX_UPLOAD", 2<<30)
 	size(&s.ChildMemory, "AIRLOCK_CONNECTOR_MEMORY", 1<<30)
+	duration(&s.SessionIdle, "AIRLOCK_SESSION_IDLE", time.Hour, 5*time.Minute, "five minutes or more, such as 30m or 8h")
+	duration(&s.SessionAbsolute, "AIRLOCK_SESSION_ABSOLUTE", 12*time.Hour, 5*time.Minute, "five minutes or more, such as 12h or 7d")
+	if s.SessionIdle > s.SessionAbsolute {
+		if getenv("AIRLOCK_SESSION_IDLE") != "" {
+			problems = append(problems, fmt.Errorf("AIRLOCK_SESSION_IDLE is %s, which would be without effect: each session ends after %s (AIRLOCK_SESSION_ABSOLUTE)",
+				s.SessionIdle, s.SessionAbsolute))
+		}
+		s.SessionIdle = s.SessionAbsolute
+	}
 
 	if level := getenv("AIRLOCK_LOG_LEVEL"); level != "" {
 		if err := s.LogLevel.UnmarshalText([]byte(level)); err != nil {
@@ -152,7 +166,7 @@ var names = []string{
 	"AIRLOCK_LISTEN", "AIRLOCK_PUBLIC_URL", "AIRLOCK_DATA_DIR", "AIRLOCK_DATABASE_URL", "AIRLOCK_CONNECTORS_DIR", "AIRLOCK_PACKS_DIR",
 	"AIRLOCK_TLS", "AIRLOCK_TLS_CERT", "AIRLOCK_TLS_KEY", "AIRLOCK_TRUSTED_PROXIES", "AIRLOCK_KEY", "AIRLOCK_KEY_FILE",
 	"AIRLOCK_LOG_LEVEL", "AIRLOCK_LOG_FORMAT", "AIRLOCK_KEEP_FILES", "AIRLOCK_KEEP_LOGS", "AIRLOCK_KEEP_SYNCS", "AIRLOCK_KEEP_GRANTS",
-	"AIRLOCK_MAX_UPLOAD", "AIRLOCK_CONNECTOR_MEMORY",
+	"AIRLOCK_MAX_UPLOAD", "AIRLOCK_CONNECTOR_MEMORY", "AIRLOCK_SESSION_IDLE", "AIRLOCK_SESSION_ABSOLUTE",
 }
 
 // others are variables that begin like ours and aren't: those that Kubernetes

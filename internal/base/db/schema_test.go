@@ -25,7 +25,7 @@ func schema(t *testing.T, d *db.DB) map[string][]string {
 		`SELECT m.name, 'column', c.name || ' ' || CASE c.type WHEN 'TEXT' THEN 'text' WHEN 'BLOB' THEN 'bytes' WHEN 'INTEGER' THEN 'number' ELSE c.type END
 			|| CASE c."notnull" WHEN 1 THEN ' not null' ELSE '' END || coalesce(' ' || c.dflt_value, '')
 			FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY m.name, c.name`,
-		`SELECT m.name, CASE i.origin WHEN 'c' THEN CASE i."unique" WHEN 1 THEN 'unique ' ELSE '' END || 'index ' || i.name WHEN 'u' THEN 'unique' ELSE 'key' END, c.name
+		`SELECT m.name, CASE i.origin WHEN 'c' THEN CASE i."unique" WHEN 1 THEN 'unique ' ELSE '' END || 'index ' || i.name WHEN 'u' THEN 'unique' ELSE 'key' END, COALESCE(c.name, 'an expression')
 			FROM sqlite_master m, pragma_index_list(m.name) i, pragma_index_info(i.name) c WHERE m.type = 'table' ORDER BY m.name, i.name, c.seqno`,
 		`SELECT m.name, 'key', c.name FROM sqlite_master m, pragma_table_info(m.name) c
 			WHERE m.type = 'table' AND c.pk > 0 AND NOT EXISTS (SELECT 1 FROM pragma_index_list(m.name) i WHERE i.origin = 'pk') ORDER BY m.name, c.pk`,
@@ -37,10 +37,10 @@ func schema(t *testing.T, d *db.DB) map[string][]string {
 			`SELECT table_name::text, 'column', column_name || ' ' || CASE data_type WHEN 'text' THEN 'text' WHEN 'bytea' THEN 'bytes' WHEN 'bigint' THEN 'number' WHEN 'boolean' THEN 'number' ELSE data_type END
 				|| CASE is_nullable WHEN 'NO' THEN ' not null' ELSE '' END || coalesce(' ' || column_default, '')
 				FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, column_name`,
-			`SELECT c.relname::text, CASE WHEN i.indisprimary THEN 'key' WHEN k.oid IS NOT NULL THEN 'unique' WHEN i.indisunique THEN 'unique index ' || x.relname ELSE 'index ' || x.relname END, a.attname::text
+			`SELECT c.relname::text, CASE WHEN i.indisprimary THEN 'key' WHEN k.oid IS NOT NULL THEN 'unique' WHEN i.indisunique THEN 'unique index ' || x.relname ELSE 'index ' || x.relname END, COALESCE(a.attname::text, 'an expression')
 				FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
 				LEFT JOIN pg_constraint k ON k.conindid = x.oid AND k.contype = 'u'
-				CROSS JOIN LATERAL unnest(i.indkey::int[]) WITH ORDINALITY AS n (attnum, place) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = n.attnum
+				CROSS JOIN LATERAL unnest(i.indkey::int[]) WITH ORDINALITY AS n (attnum, place) LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = n.attnum
 				WHERE c.relnamespace = 'public'::regnamespace ORDER BY c.relname, x.relname, n.place`,
 			`SELECT c.relname::text, 'reference', a.attname || ' to ' || r.relname || ' ' || b.attname || ' ' || CASE k.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'a' THEN 'NO ACTION' ELSE k.confdeltype::text END
 				FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class r ON r.oid = k.confrelid

@@ -33,6 +33,7 @@ type Config struct {
 	Audit       *audit.Log
 	Vault       *seal.Vault
 	Identity    *identity.Service
+	SignIns     *identity.SignIns
 	Inventory   *inventory.Service
 	Catalog     *catalog.Catalog
 	Integration *integration.Service
@@ -73,6 +74,9 @@ func New(config Config) http.Handler {
 		"connector/confirm":  handle(d.confirm),
 		"connector/discard":  handle(d.discard),
 		"connector/logs":     handle(d.logs),
+		"connector/file":     handle(d.syncFile),
+		"admin/create":       handle(d.createAdmin),
+		"admin/list":         handle(d.roles),
 		"access/change":      handle(d.change),
 		"change/show":        handle(d.showChange),
 		"change/list":        handle(d.changes),

@@ -151,6 +151,14 @@ type Logs struct {
 	Follow bool   `json:"follow"`
 }
 
+// SyncFile asks for what a connector sent for a sync: its .c1z file, or its debug
+// log. Without a sync it is the newest that has one.
+type SyncFile struct {
+	Name string `json:"name"`
+	Sync string `json:"sync"`
+	Log  bool   `json:"log"`
+}
+
 // LogLine is a line that a connector logged.
 type LogLine struct {
 	At      time.Time       `json:"at"`

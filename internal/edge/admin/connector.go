@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -111,11 +112,11 @@ func (d *door) show(ctx context.Context, view integration.Overview) (Connector, 
 		return Connector{}, err
 	}
 	row := Connector{
-		ID: c.ID, Name: c.Name, App: app.Name, AppID: app.ID, Catalog: c.Catalog, Hosted: c.Hosted, Status: string(view.State), Detail: view.Detail,
+		ID: c.ID, Name: c.Name, App: app.Name, AppID: app.ID, Catalog: c.Kind(), Hosted: c.Hosted, Status: string(view.State), Detail: view.Detail,
 		Schedule: c.Schedule.Words(), NextSync: optional(c.NextSyncAt), Version: c.Version, Host: c.Host, Seen: optional(c.SeenAt),
 		Owners: []string{}, Settings: c.Settings, Secrets: c.Secrets, AnomalyStop: c.AnomalyStop, Created: c.CreatedAt, Removed: optional(c.RemovedAt),
 	}
-	if view.State == integration.Errored {
+	if view.State == integration.Errored || c.Unset() {
 		row.Next = nextStep(c)
 	}
 	if view.Last != nil {
@@ -399,8 +400,12 @@ func trouble(c integration.Connector) string {
 // timeFormat is a time in words for people.
 const timeFormat = "2006-01-02 15:04:05Z"
 
-// nextStep are the commands that help a connector which is in Error.
+// nextStep are the commands that help a connector which is in Error, or has no
+// settings yet.
 func nextStep(c integration.Connector) string {
+	if c.Unset() {
+		return fmt.Sprintf("`airlock connector set %q --set …` gives it them too", c.Name)
+	}
 	logs := fmt.Sprintf("`airlock connector logs %q` tells more", c.Name)
 	switch c.Problem.Kind {
 	case integration.Refused, integration.Unreachable, integration.Stuck, integration.SyncFailed, integration.Crashes:
@@ -518,6 +523,45 @@ func (d *door) ingestFile(ctx context.Context, in Ingest, file io.Reader, out *S
 		return nil, err
 	}
 	return d.follow(ctx, syncID, in.Wait, in.Timeout, out)
+}
+
+// syncFile sends what a connector sent for a sync.
+func (d *door) syncFile(ctx context.Context, in SyncFile, out *Stream) (_ any, err error) {
+	connector, err := d.Integration.Find(ctx, d.actor, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	kind, what := integration.FileC1Z, "file"
+	if in.Log {
+		kind, what = integration.FileLog, "debug log"
+	}
+	syncs := []string{in.Sync}
+	if in.Sync == "" {
+		list, err := d.Integration.Syncs(ctx, d.actor, integration.SyncFilter{ConnectorID: connector.ID}, "", pageSize)
+		if err != nil {
+			return nil, err
+		}
+		syncs = nil
+		for _, s := range list {
+			syncs = append(syncs, s.ID)
+		}
+	} else if s, err := d.Integration.SyncByID(ctx, d.DB, in.Sync); fault.Is(err, fault.NotFound) || err == nil && s.ConnectorID != connector.ID {
+		return nil, fault.New(fault.NotFound, "%q has no sync %q; `airlock connector show %q` lists them", connector.Name, in.Sync, connector.Name)
+	} else if err != nil {
+		return nil, err
+	}
+	for _, syncID := range syncs {
+		content, _, err := d.Integration.SyncFile(ctx, d.actor, syncID, kind)
+		if fault.Is(err, fault.NotFound) && in.Sync == "" {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.Copy(out, content)
+		return nothing{}, errors.Join(err, content.Close())
+	}
+	return nil, fault.New(fault.NotFound, "no sync of %q has a %s any more, or yet", connector.Name, what)
 }
 
 // logs sends the last lines that a connector logged, and those that come.

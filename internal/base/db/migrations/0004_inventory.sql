@@ -59,6 +59,7 @@ CREATE TABLE resource (
 ) STRICT;
 
 CREATE INDEX resource_name ON resource (app_id, type_id, name, id);
+CREATE INDEX resource_sorted ON resource (app_id, type_id, substr(search, 1, 200), id); -- as lists are; the text may be too long for an index
 
 CREATE TABLE account ( -- what a resource with the user trait is besides
   id             TEXT   NOT NULL PRIMARY KEY, -- of the resource
@@ -78,8 +79,11 @@ CREATE TABLE account ( -- what a resource with the user trait is besides
   matched_at     BIGINT
 ) STRICT;
 
-CREATE INDEX account_person ON account (person_id);
+CREATE INDEX account_person ON account (person_id, app_id);
 CREATE INDEX account_app ON account (app_id, id);
+CREATE INDEX account_state ON account (app_id, kind, status);
+CREATE INDEX account_login ON account (app_id, COALESCE(last_login_at, 0), id);
+CREATE INDEX person_gone ON person (id) WHERE status <> 'enabled'; -- whose accounts are orphaned
 
 CREATE TABLE entitlement (
   id           TEXT   NOT NULL PRIMARY KEY,
@@ -108,6 +112,9 @@ CREATE TABLE entitlement (
 
 CREATE INDEX entitlement_resource ON entitlement (resource_id);
 CREATE INDEX entitlement_name ON entitlement (app_id, name, id);
+CREATE INDEX entitlement_sorted ON entitlement (app_id, purpose, substr(search, 1, 200), id);
+CREATE INDEX entitlement_risk ON entitlement (app_id, risk) WHERE risk <> '';
+CREATE INDEX entitlement_requestable ON entitlement (app_id) WHERE requestable = TRUE;
 
 CREATE TABLE access_grant ( -- what is granted now, directly
   app_id         TEXT   NOT NULL,
@@ -139,9 +146,9 @@ CREATE TABLE past_grant ( -- what was granted; it outlives what it names
   until_sync_id  TEXT   NOT NULL -- by which sync it was seen to be gone; '' where it was revoked here
 ) STRICT;
 
-CREATE INDEX past_grant_entitlement ON past_grant (entitlement_id, until);
-CREATE INDEX past_grant_principal ON past_grant (principal_id, until);
-CREATE INDEX past_grant_app ON past_grant (app_id, until);
+CREATE INDEX past_grant_entitlement ON past_grant (entitlement_id, until, id);
+CREATE INDEX past_grant_principal ON past_grant (principal_id, until, id);
+CREATE INDEX past_grant_app ON past_grant (app_id, until, id);
 
 CREATE TABLE expansion ( -- whoever holds source holds target as well, through principal, which has target
   app_id       TEXT   NOT NULL,

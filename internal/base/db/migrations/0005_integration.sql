@@ -6,7 +6,8 @@ CREATE TABLE connector (
   app_id        TEXT   NOT NULL,
   name          TEXT   NOT NULL,
   name_key      TEXT   NOT NULL UNIQUE, -- folded by Go
-  catalog       TEXT   NOT NULL, -- the binary's name without baton-
+  catalog       TEXT   NOT NULL, -- the binary's name without baton-; baton where it isn't known yet
+  kind          TEXT   NOT NULL, -- the same, as its Hello tells, or ''
   hosted        BOOLEAN NOT NULL,
   settings      TEXT   NOT NULL, -- JSON: field → text; what is secret is in the table secret
   secrets       TEXT   NOT NULL, -- JSON: names of the secret fields that are set
@@ -100,8 +101,8 @@ CREATE TABLE sync (
   finished_at  BIGINT
 ) STRICT;
 
-CREATE INDEX sync_app ON sync (app_id, id);
-CREATE INDEX sync_connector ON sync (connector_id, id);
+CREATE INDEX sync_app ON sync (app_id, created_at, id);
+CREATE INDEX sync_connector ON sync (connector_id, created_at, id);
 CREATE INDEX sync_state ON sync (state);
 CREATE INDEX sync_task ON sync (task_id);
 CREATE INDEX sync_created ON sync (created_at);

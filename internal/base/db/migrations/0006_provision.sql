@@ -24,4 +24,5 @@ CREATE TABLE change (
 ) STRICT;
 
 CREATE INDEX change_next ON change (next_at);
+CREATE INDEX change_asked ON change (created_at, id);
 CREATE INDEX change_grant ON change (entitlement_id, principal_id, id);

@@ -24,7 +24,7 @@ import (
 func (sh *shell) connector() *cobra.Command {
 	return group("connector", "connectors: what they are, how they do, when they sync",
 		sh.connectorCatalog(), sh.connectorList(), sh.connectorShow(), sh.connectorAdd(), sh.connectorSet(),
-		sh.connectorSchedule(), sh.connectorSync(), sh.connectorCancel(), sh.connectorLogs(), sh.connectorRotate(),
+		sh.connectorSchedule(), sh.connectorSync(), sh.connectorCancel(), sh.connectorLogs(), sh.connectorFile(), sh.connectorRotate(),
 		sh.connectorPause(), sh.one("resume NAME", "let a paused connector sync again", "connector/resume", "resumed",
 			"What was due meanwhile is due at once."),
 		sh.connectorConfirm(),
@@ -676,6 +676,33 @@ func (sh *shell) connectorLogs() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on with what it logs from now (with --json: one object a line)")
 	last(cmd, &request.Last, 200, 1000, "so many lines from the end")
+	return cmd
+}
+
+func (sh *shell) connectorFile() *cobra.Command {
+	request := admin.SyncFile{}
+	cmd := &cobra.Command{
+		Use: "file NAME [SYNC] FILE", Short: "write what a connector sent for a sync into a file", ValidArgsFunction: sh.connectors,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 || len(args) > 3 {
+				return Usage("%s takes NAME FILE or NAME SYNC FILE; `%s --help` says more", cmd.CommandPath(), cmd.CommandPath())
+			}
+			return nil
+		},
+		Long: `Writes the .c1z file of a sync, as the connector uploaded it, or with --log its debug
+log: of the SYNC with that id, or else of the newest that has one. - is the standard
+output. The file holds all that the target system told: it is written for its owner
+alone, and the audit log tells who took it. ` + "`airlock connector show`" + ` lists the syncs.`,
+		Example: "  airlock connector file Airflow airflow.c1z\n  airlock connector file Airflow --log - | less",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request.Name = args[0]
+			if len(args) == 3 {
+				request.Sync = args[1]
+			}
+			return sh.toFile(cmd.Context(), args[len(args)-1], "connector/file", request)
+		},
+	}
+	cmd.Flags().BoolVar(&request.Log, "log", false, "the debug log, which comes with --debug-log of connector set")
 	return cmd
 }
 

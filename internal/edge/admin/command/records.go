@@ -98,7 +98,7 @@ func (sh *shell) audit() *cobra.Command {
 		Long:    "Writes one JSON object a line: the log's key, then each entry and each signed\ncheckpoint. With -o, --json tells of the file that was written; without, it is refused.",
 		Example: "  airlock audit export -o audit.jsonl\n  airlock audit verify audit.jsonl --checkpoints checkpoints.txt",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return sh.toFile(cmd.Context(), output, "audit/export")
+			return sh.toFile(cmd.Context(), output, "audit/export", struct{}{})
 		},
 	}
 	export.Flags().StringVarP(&output, "output", "o", "-", "the `file`; - is the standard output")
@@ -131,11 +131,11 @@ func unopened(name string, err error) error {
 
 // toFile writes what a call answers into a file, which is there only when it is
 // whole; - is the standard output.
-func (sh *shell) toFile(ctx context.Context, name, call string) error {
+func (sh *shell) toFile(ctx context.Context, name, call string, request any) error {
 	show := sh.progress()
 	defer show.end()
 	to := func(w io.Writer) error {
-		return sh.client().Call(ctx, call, struct{}{}, nil, admin.Answer{File: w, Progress: show.show})
+		return sh.client().Call(ctx, call, request, nil, admin.Answer{File: w, Progress: show.show})
 	}
 	if name == "-" {
 		if sh.asJSON {
@@ -199,7 +199,7 @@ func (sh *shell) backup() *cobra.Command {
 PostgreSQL alike, while the server runs. Secrets in it stay sealed, and the key
 isn't in it: keep a copy of the key elsewhere.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return sh.toFile(cmd.Context(), args[0], "backup")
+			return sh.toFile(cmd.Context(), args[0], "backup", struct{}{})
 		},
 	}
 }

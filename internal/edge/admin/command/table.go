@@ -27,6 +27,19 @@ type table struct {
 	lines  []line
 }
 
+// Table prints lines of cells below their columns, or that there are none.
+func Table(w io.Writer, columns string, lines [][]string) {
+	if len(lines) == 0 {
+		fmt.Fprintln(w, "none")
+		return
+	}
+	t := newTable(columns)
+	for _, cells := range lines {
+		t.add(row(cells...))
+	}
+	t.print(w)
+}
+
 // newTable makes a table of columns with two spaces between them. One with a ~
 // before its name may be cut, so that the others fit.
 func newTable(columns string) *table {

@@ -83,7 +83,7 @@ func (s *Service) Facets(ctx context.Context, actor Actor) (f Facets, err error)
 }
 
 func distinct(ctx context.Context, q db.Querier, column string) ([]string, error) {
-	list, err := db.All(ctx, q, func(row db.Scanner) (text string, err error) { return text, row.Scan(&text) },
+	list, err := db.All(ctx, q, scanID,
 		"SELECT DISTINCT "+column+" FROM person WHERE "+column+" <> '' ORDER BY "+column+" LIMIT $1", mostFacets+1)
 	if len(list) > mostFacets {
 		return nil, err

@@ -93,7 +93,7 @@ func read(ctx context.Context, command []string, o orders) (*source, error) {
 	}
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], string(argument))...) //nolint:gosec // our own program
 	cmd.Dir = filepath.Dir(o.Path)
-	cmd.Env = []string{"TMPDIR=" + cmd.Dir, "HOME=" + cmd.Dir, "GOMEMLIMIT=512MiB", "GOGC=400"}
+	cmd.Env = []string{"TMPDIR=" + cmd.Dir, "HOME=" + cmd.Dir, "GOMEMLIMIT=320MiB", "GOGC=400"}
 	last := &tail{}
 	cmd.Stderr = last
 	out, err := cmd.StdoutPipe()

@@ -86,7 +86,9 @@ func (s *source) past(after Key) (string, error) {
 	if s.falling {
 		operator = "<"
 	}
-	return fmt.Sprintf("(%s, %s) %s (%s, %s)", s.key, s.id, operator, s.arg(key), s.arg(after.ID)), nil
+	// SQLite finds the place in an index of an expression only by that alone.
+	name, id := s.arg(key), s.arg(after.ID)
+	return fmt.Sprintf("%s %s= %s AND (%s, %s) %s (%s, %s)", s.key, operator, name, s.key, s.id, operator, name, id), nil
 }
 
 // spots reads the rows after a key.
@@ -102,7 +104,7 @@ func (s source) spots(ctx context.Context, q db.Querier, after Key, n int) ([]sp
 	where := strings.Join(append([]string{past}, s.words...), " AND ")
 	fits := "TRUE"
 	if len(s.fits) > 0 {
-		fits = "(" + strings.Join(s.fits, ") AND (") + ")"
+		fits = "COALESCE((" + strings.Join(s.fits, ") AND (") + "), FALSE)"
 	}
 	limit := s.arg(n)
 	var list []spot
@@ -936,9 +938,10 @@ func giveReasons(ctx context.Context, q db.Querier, list []GrantItem) error {
 // ---- holders
 
 // heldBy finds who holds the entitlement $1 of the app $2 in any way, some of them
-// more than once.
-const heldBy = ` FROM reach JOIN access_grant g ON g.app_id = $2 AND g.entitlement_id = reach.entitlement_id
-	JOIN resource r ON r.id = g.principal_id AND r.type_id = reach.type_id`
+// more than once. The joins are crosses so that SQLite goes from left to right: it
+// would begin with all grants of the app.
+const heldBy = ` FROM reach CROSS JOIN access_grant g CROSS JOIN resource r
+	WHERE g.app_id = $2 AND g.entitlement_id = reach.entitlement_id AND r.id = g.principal_id AND r.type_id = reach.type_id`
 
 // holderCount counts who holds an entitlement in any way. It looks at mostCounted
 // grants.

@@ -25,6 +25,7 @@ import (
 // both need.
 type domain struct {
 	clock       clock.Clock
+	keys        *seal.Keyring
 	vault       *seal.Vault
 	live        *live.Hub
 	jobs        *job.Queue
@@ -48,7 +49,7 @@ func openDomain(ctx context.Context, d *db.DB, settings Settings, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	m = &domain{clock: clock.System{}}
+	m = &domain{clock: clock.System{}, keys: keys}
 	m.vault = seal.NewVault(d, keys, m.clock)
 	if err := m.vault.Check(ctx); err != nil {
 		return nil, err

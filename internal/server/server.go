@@ -31,7 +31,9 @@ import (
 	"airlock/internal/edge/admin"
 	"airlock/internal/edge/baton"
 	"airlock/internal/edge/token"
+	"airlock/internal/edge/web"
 	"airlock/internal/ingest"
+	"airlock/internal/insight"
 	"airlock/internal/integration/hosting"
 	"airlock/internal/inventory"
 )
@@ -45,6 +47,7 @@ type Server struct {
 	*domain
 	host  *hosting.Host
 	baton *baton.Server
+	pages *web.Server
 
 	public   *http.Server // the one https port
 	children *http.Server // the same for hosted connectors, on loopback
@@ -142,8 +145,9 @@ func New(ctx context.Context, settings Settings, logTo io.Writer) (_ *Server, er
 	s.baton = baton.New(baton.Config{
 		DB: s.db, Integration: d.integration, Identity: d.identity, Log: s.log, TempDir: filepath.Join(settings.DataDir, "tmp", "uploads"),
 	})
-	door := s.door(metrics, token.Handler(d.identity, s.log))
-	if err := s.serveTLS(door, ca); err != nil {
+	s.pages = s.newPages(intake)
+	tokens := token.Handler(d.identity, s.log)
+	if err := s.serveTLS(s.door(metrics, tokens, s.pages), s.door(metrics, tokens, http.NotFoundHandler()), ca); err != nil {
 		return nil, err
 	}
 	caPEM := string(ca.pem)
@@ -249,11 +253,35 @@ func (s *Server) listen(ctx context.Context) (err error) {
 	return nil
 }
 
+// newPages makes the pages, over the services.
+func (s *Server) newPages(intake *ingest.Service) *web.Server {
+	settings, database := s.settings, "SQLite, in the data directory"
+	if s.db.Engine() == db.Postgres {
+		database = "PostgreSQL"
+	}
+	keysFrom := "AIRLOCK_KEY"
+	if s.keys.FromFile() {
+		keysFrom = settings.KeyFile
+	}
+	return web.New(web.Config{
+		Session: web.SessionsOf(s.signIns), SignOut: s.signIns.SignOut,
+		SignIns: s.signIns, People: s.identity, Inventory: s.inventory, Catalog: s.catalog, Integration: s.integration, Ingest: intake,
+		Provision: s.provision, Insight: insight.New(s.db, s.integration, s.packs), Audit: s.audit, DB: s.db,
+		Live: s.live, Clock: s.clock, Log: s.log, Organisation: settings.Organisation, Development: settings.Development,
+		About: web.About{
+			Version: settings.Version, PublicURL: settings.PublicURL, Database: database, DataDir: settings.DataDir,
+			KeyIDs: s.keys.IDs, KeysFrom: keysFrom,
+		},
+		Origins: []string{settings.public.Scheme + "://" + settings.public.Host}, // a proxy may change the Host
+	})
+}
+
 // door is what answers at the one https port: connectors by gRPC, all others by
-// HTTP.
-func (s *Server) door(metrics *metrics, tokens http.Handler) http.Handler {
+// HTTP; what isn't asked by programs is a page.
+func (s *Server) door(metrics *metrics, tokens, pages http.Handler) http.Handler {
 	rpc := metrics.rpc(s.baton.Handler())
 	mux := http.NewServeMux()
+	mux.Handle("/", pages)
 	mux.Handle(token.Path, tokens)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -268,8 +296,10 @@ func (s *Server) door(metrics *metrics, tokens http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		// Here a body is a small form. A connection that can't be given a deadline is a test's.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		if r.ContentLength != 0 { // a body is a small form here, or an upload that lifts the limit itself
+			// A connection that can't be given a deadline is a test's.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
 		others.ServeHTTP(w, r.WithContext(trace.With(r.Context(), "request", id.New())))
 	})
 }
@@ -320,8 +350,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 
 // serveTLS makes the two servers of the door: the public one, and the one for
 // hosted connectors, which always has our own certificate.
-func (s *Server) serveTLS(door http.Handler, ca *authority) error {
-	server := func() *http.Server {
+func (s *Server) serveTLS(door, childrensDoor http.Handler, ca *authority) error {
+	server := func(door http.Handler) *http.Server {
 		return &http.Server{
 			Handler: door, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // handshakes that fail are others' doing
@@ -331,7 +361,7 @@ func (s *Server) serveTLS(door http.Handler, ca *authority) error {
 	if err != nil {
 		return err
 	}
-	s.children, s.public = server(), server()
+	s.children, s.public = server(childrensDoor), server(door)
 	s.children.TLSConfig = local
 	switch {
 	case s.settings.TLS == "off":
@@ -420,6 +450,7 @@ func (s *Server) offerSetup(ctx context.Context) error {
 func (s *Server) Stop() error {
 	s.ready.Store(false)
 	s.stop() // commands that wait are told so
+	s.pages.Stop()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stopping), s.grace)
 	defer cancel()
 	problems := []error{s.host.Stop(ctx)}

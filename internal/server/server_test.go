@@ -142,7 +142,7 @@ func TestTheDoorIsOpen(t *testing.T) {
 			for _, want := range []string{
 				"airlock_database_up 1", "airlock_changes_overdue 0", "airlock_audit_checkpoint_entries 0",
 				`airlock_connectors{problem=""} 1`, `airlock_connector_tasks{state="queued"} 1`, `airlock_syncs{state="waiting"} 1`,
-				`airlock_call_seconds_count{code="404",route="other"} 1`, `airlock_call_seconds_count{code="200",route="/healthz"} 1`,
+				`airlock_call_seconds_count{code="404",route="/"} 1`, `airlock_call_seconds_count{code="200",route="/healthz"} 1`,
 			} {
 				if !strings.Contains(body, want+"\n") {
 					t.Errorf("the metrics have no %s in\n%s", want, body)

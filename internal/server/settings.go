@@ -48,6 +48,8 @@ type Settings struct {
 	SessionAbsolute time.Duration  // AIRLOCK_SESSION_ABSOLUTE: after which each session ends
 	MaxUpload       int64          // AIRLOCK_MAX_UPLOAD: bytes of a .c1z file
 	ChildMemory     int64          // AIRLOCK_CONNECTOR_MEMORY: bytes that a hosted connector may use
+	Organisation    string         // AIRLOCK_ORGANISATION: whose server it is, as the pages say
+	Development     bool           // AIRLOCK_DEVELOPMENT: on shows the sheet of components at /dev/components
 	Version         string
 	Decoder         []string // the command that reads .c1z files in a process of its own; none reads them in this one
 
@@ -135,6 +137,15 @@ func FromEnvironment(given Settings, getenv func(string) string, environment ...
 		s.SessionIdle = s.SessionAbsolute
 	}
 
+	text(&s.Organisation, "AIRLOCK_ORGANISATION", "")
+	switch development := getenv("AIRLOCK_DEVELOPMENT"); development {
+	case "", "off":
+	case "on":
+		s.Development = true
+	default:
+		problems = append(problems, fmt.Errorf("AIRLOCK_DEVELOPMENT is %q; it is on or off", development))
+	}
+
 	if level := getenv("AIRLOCK_LOG_LEVEL"); level != "" {
 		if err := s.LogLevel.UnmarshalText([]byte(level)); err != nil {
 			problems = append(problems, fmt.Errorf("AIRLOCK_LOG_LEVEL is %q; it is one of debug, info, warn, error", level))
@@ -166,7 +177,7 @@ var names = []string{
 	"AIRLOCK_LISTEN", "AIRLOCK_PUBLIC_URL", "AIRLOCK_DATA_DIR", "AIRLOCK_DATABASE_URL", "AIRLOCK_CONNECTORS_DIR", "AIRLOCK_PACKS_DIR",
 	"AIRLOCK_TLS", "AIRLOCK_TLS_CERT", "AIRLOCK_TLS_KEY", "AIRLOCK_TRUSTED_PROXIES", "AIRLOCK_KEY", "AIRLOCK_KEY_FILE",
 	"AIRLOCK_LOG_LEVEL", "AIRLOCK_LOG_FORMAT", "AIRLOCK_KEEP_FILES", "AIRLOCK_KEEP_LOGS", "AIRLOCK_KEEP_SYNCS", "AIRLOCK_KEEP_GRANTS",
-	"AIRLOCK_MAX_UPLOAD", "AIRLOCK_CONNECTOR_MEMORY", "AIRLOCK_SESSION_IDLE", "AIRLOCK_SESSION_ABSOLUTE",
+	"AIRLOCK_MAX_UPLOAD", "AIRLOCK_CONNECTOR_MEMORY", "AIRLOCK_SESSION_IDLE", "AIRLOCK_SESSION_ABSOLUTE", "AIRLOCK_ORGANISATION", "AIRLOCK_DEVELOPMENT",
 }
 
 // others are variables that begin like ours and aren't: those that Kubernetes

@@ -28,7 +28,10 @@ type section struct {
 // show renders a page: whole, or only its main for a script.
 func (s *Server) show(c *Call, status int, page Page) error {
 	ctx := view.WithFrame(c.Context(), view.Frame{Now: c.Now, URL: c.r.URL, Choices: c.choice})
-	list := c.takeToast()
+	var list []view.Toast
+	if c.r.Header.Get("HX-Live") == "" { // a refresh of live parts shows none, so it takes none
+		list = c.takeToast()
+	}
 	var around templ.Component
 	switch {
 	case page.Gate:

@@ -31,10 +31,11 @@ type Config struct {
 	Session func(ctx context.Context, token string) (Session, error)
 	// SignOut ends the session of a token.
 	SignOut func(ctx context.Context, token string) error
-	// MayHear says whether an actor may be told of a topic.
+	// MayHear says whether an actor may be told of a topic; without it, whoever may
+	// read what it is about.
 	MayHear func(ctx context.Context, actor identity.Actor, topic string) error
 	// Counts are what waits behind the entries of the navigation, by their title:
-	// "4", "1 error". It may be nil.
+	// "4", "1 error"; without it, the connectors that are in error.
 	Counts func(ctx context.Context, actor identity.Actor) map[string]string
 
 	SignIns     *identity.SignIns
@@ -52,7 +53,8 @@ type Config struct {
 	Clock        clock.Clock
 	Log          *slog.Logger
 	Organisation string // shown under the navigation
-	Development  bool   // serves /dev/components
+	About        About
+	Development  bool // serves /dev/components
 	// Origins are further origins from which forms may come, such as
 	// https://airlock.example.com where a proxy changes the Host.
 	Origins []string
@@ -77,6 +79,8 @@ type Server struct {
 	ctx     context.Context //nolint:containedctx // ends the streams, which belong to no caller
 	stop    context.CancelFunc
 	boot    string // begins the ids of events: another process, another count
+
+	verifier *audit.Verifier
 }
 
 // New makes the pages.
@@ -84,7 +88,13 @@ func New(config Config) *Server {
 	if config.Ping == 0 {
 		config.Ping = 15 * time.Second
 	}
-	s := &Server{Config: config, boot: rand.Text()[:8]}
+	s := &Server{Config: config, boot: rand.Text()[:8], verifier: audit.NewVerifier(config.Audit)}
+	if s.MayHear == nil {
+		s.MayHear = s.mayHear
+	}
+	if s.Counts == nil && s.Integration != nil {
+		s.Counts = s.counts
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.routes = s.table()
 	mux := http.NewServeMux()

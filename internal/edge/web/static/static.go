@@ -31,7 +31,7 @@ var files embed.FS
 // in order by the first.
 var sheets = []string{
 	"tokens", "base", "layout", "small", "button", "field", "navigate", "panel", "table", "feedback", "text", "chart", "bar",
-	"connectors", "unfold", "gate", "sheet",
+	"connectors", "inventory", "unfold", "gate", "audit", "home", "sheet",
 }
 
 // scripts are the parts of app.js. Each is a block of its own in the one module:

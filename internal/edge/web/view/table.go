@@ -37,6 +37,10 @@ type Table[R any] struct {
 	Actions []Action // what can be done to many rows; makes them selectable
 	Total   int      // how many match in all, if known: then all of them can be selected
 
+	Class   string         // of the table, where it has a form of its own on narrow windows
+	Density string         // of its rows, unless the reader chooses one
+	Group   func(R) string // words above the rows that have them in common
+
 	Empty  templ.Component // what is shown without rows
 	Bare   bool            // inside a panel: no border, no bar above it
 	Scroll bool            // a table of numbers: scrolls sideways instead of becoming a list
@@ -65,6 +69,7 @@ type Filter struct {
 	Title   string // what it chooses: "Risk"
 	Options []Option
 	Links   bool // as links side by side instead of a list: for the one that matters most
+	Date    bool // a day, instead of a list
 }
 
 // Action is what can be done to the rows that are selected.
@@ -154,6 +159,7 @@ type cell struct {
 
 type line struct {
 	key    string
+	group  string // begins with this row
 	cells  []cell
 	detail templ.Component
 	open   bool
@@ -178,14 +184,20 @@ type sheet struct {
 	total          int
 	empty          templ.Component
 	bare, scroll   bool
+	class, density string
 }
 
 func (t Table[R]) draw(f Frame) sheet {
 	s := sheet{
 		id: t.ID, name: t.Name, unfolds: t.Detail != nil, view: t.View, choice: f.Choices(t.ID), frame: f, sums: t.Sums,
 		earlier: t.Earlier, later: t.Later, search: t.Search, filters: t.Filters, chips: t.Chips, csv: t.CSV, actions: t.Actions,
-		total: t.Total, empty: t.Empty, bare: t.Bare, scroll: t.Scroll,
+		total: t.Total, empty: t.Empty, bare: t.Bare, scroll: t.Scroll, class: t.Class,
 	}
+	if s.choice.Density == "" {
+		s.choice.Density = t.Density
+	}
+	s.density = s.choice.density()
+	group := ""
 	var shown []Column[R]
 	for _, c := range t.Columns {
 		h := heading{
@@ -200,6 +212,10 @@ func (t Table[R]) draw(f Frame) sheet {
 	}
 	for _, row := range t.Rows {
 		l := line{key: t.Key(row)}
+		if t.Group != nil && t.Group(row) != group {
+			group = t.Group(row)
+			l.group = group
+		}
 		for n, c := range shown {
 			content := templ.Component(nil)
 			switch {

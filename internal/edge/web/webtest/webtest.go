@@ -321,7 +321,7 @@ func (p *Page) Wait(expression string) {
 		if err == nil {
 			return
 		}
-		if left := strings.Contains(err.Error(), "context"); !left || time.Now().After(end) {
+		if left := strings.Contains(err.Error(), "context") || strings.Contains(err.Error(), "navigated"); !left || time.Now().After(end) {
 			p.t.Fatalf("wait for %s: %v", expression, err)
 		}
 	}
@@ -401,7 +401,7 @@ func (p *Page) Press(keys string, held ...input.Modifier) {
 				if event.Type == input.KeyChar {
 					continue // comes of the key itself, unless the page takes that
 				}
-				if event.Type == input.KeyDown && unicode.IsPrint(key) {
+				if event.Type == input.KeyDown && (unicode.IsPrint(key) || key == '\r') { // Enter presses buttons and sends forms by its letter
 					event.Text, event.UnmodifiedText = string(key), string(key)
 				}
 				event.Modifiers |= modifiers

@@ -34,7 +34,7 @@ test: ## everything that must hold before a change is merged: all the steps belo
 	@tools/steps e2e race lint generated vuln deploy
 
 .PHONY: e2e
-e2e: ## whole programs, against real Airflows; AIRFLOW_TESTS=off and POSTGRES_TESTS=off leave those out
+e2e: ## whole programs against real Airflows, pages in a browser; AIRFLOW_TESTS, POSTGRES_TESTS and BROWSER_TESTS=off leave those out
 	@if [[ "$${AIRFLOW_TESTS:-}" == off ]]; then
 	  echo "note: AIRFLOW_TESTS=off: the tests against a real Airflow were left out"
 	else
@@ -45,7 +45,10 @@ e2e: ## whole programs, against real Airflows; AIRFLOW_TESTS=off and POSTGRES_TE
 	if [[ "$${POSTGRES_TESTS:-}" == off ]]; then
 	  echo "note: POSTGRES_TESTS=off: the tests on PostgreSQL were left out"
 	fi
-	go test -count=1 -p 1 -timeout 30m ./e2e ./airflow/airflowtest
+	if [[ "$${BROWSER_TESTS:-}" == off ]]; then
+	  echo "note: BROWSER_TESTS=off: the tests in a browser were left out"
+	fi
+	go test -count=1 -p 1 -timeout 30m ./e2e ./airflow/airflowtest ./internal/edge/web/...
 
 .PHONY: lint
 lint: ## formatting, static checks, tidiness of go.mod

@@ -26,6 +26,7 @@ import (
 	"airlock/airflow"
 	"airlock/airflow/airflowtest"
 	"airlock/connector/connectortest"
+	"airlock/internal/edge/web/webtest"
 )
 
 // The programs under test, built once.
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
+	webtest.End()
 	if err := os.RemoveAll(programs); err != nil {
 		panic(err)
 	}

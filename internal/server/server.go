@@ -145,14 +145,14 @@ func New(ctx context.Context, settings Settings, logTo io.Writer) (_ *Server, er
 	s.baton = baton.New(baton.Config{
 		DB: s.db, Integration: d.integration, Identity: d.identity, Log: s.log, TempDir: filepath.Join(settings.DataDir, "tmp", "uploads"),
 	})
-	s.pages = s.newPages(intake)
-	tokens := token.Handler(d.identity, s.log)
-	if err := s.serveTLS(s.door(metrics, tokens, s.pages), s.door(metrics, tokens, http.NotFoundHandler()), ca); err != nil {
-		return nil, err
-	}
 	caPEM := string(ca.pem)
 	if settings.TLS == "off" || settings.TLSCert != "" {
 		caPEM = ""
+	}
+	s.pages = s.newPages(intake, caPEM)
+	tokens := token.Handler(d.identity, s.log)
+	if err := s.serveTLS(s.door(metrics, tokens, s.pages), s.door(metrics, tokens, http.NotFoundHandler()), ca); err != nil {
+		return nil, err
 	}
 	s.socket = &http.Server{ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), Handler: admin.New(admin.Config{
 		DB: s.db, Live: d.live, Audit: d.audit, Vault: d.vault, Identity: d.identity, Inventory: d.inventory, Catalog: d.catalog,
@@ -254,7 +254,7 @@ func (s *Server) listen(ctx context.Context) (err error) {
 }
 
 // newPages makes the pages, over the services.
-func (s *Server) newPages(intake *ingest.Service) *web.Server {
+func (s *Server) newPages(intake *ingest.Service, ca string) *web.Server {
 	settings, database := s.settings, "SQLite, in the data directory"
 	if s.db.Engine() == db.Postgres {
 		database = "PostgreSQL"
@@ -267,7 +267,7 @@ func (s *Server) newPages(intake *ingest.Service) *web.Server {
 		Session: web.SessionsOf(s.signIns), SignOut: s.signIns.SignOut,
 		SignIns: s.signIns, People: s.identity, Inventory: s.inventory, Catalog: s.catalog, Integration: s.integration, Ingest: intake,
 		Provision: s.provision, Insight: insight.New(s.db, s.integration, s.packs), Audit: s.audit, DB: s.db,
-		Live: s.live, Clock: s.clock, Log: s.log, Organisation: settings.Organisation, Development: settings.Development,
+		Live: s.live, Clock: s.clock, Log: s.log, CA: ca, Organisation: settings.Organisation, Development: settings.Development,
 		About: web.About{
 			Version: settings.Version, PublicURL: settings.PublicURL, Database: database, DataDir: settings.DataDir,
 			KeyIDs: s.keys.IDs, KeysFrom: keysFrom,

@@ -276,7 +276,7 @@ func appTable(page inventory.Page[appLine], v view.View, managed bool) view.Tabl
 		Columns: []view.Column[appLine]{
 			{
 				ID: "name", Title: "App", Main: true, Text: func(l appLine) string { return l.Name },
-				Cell: func(l appLine) templ.Component { return appName(l) },
+				Cell: appName,
 			},
 			{
 				ID: "status", Title: "Status", Text: func(l appLine) string { return string(stateOf(l.Connector)) },

@@ -607,7 +607,7 @@ func (s *Server) rotateConnector(c *Call) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	run := running{program: "baton-" + row.Kind(), clientID: fresh.ClientID, secret: fresh.ClientSecret, fields: entry.Fields}
+	run := running{program: "baton-" + row.Kind(), clientID: fresh.ClientID, secret: fresh.ClientSecret, fields: entry.Fields, ca: s.CA}
 	if row.Kind() == integration.AnyCatalog {
 		run.program = ""
 	}

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -27,10 +26,6 @@ func TestTheNavigationShowsWhatExistsAndMayBeSeen(t *testing.T) {
 		Organisation: "Kestrel Freight",
 	})
 	t.Cleanup(s.Stop)
-	for _, path := range []string{"/{$}", "/apps", "/connectors", "/people", "/audit"} {
-		s.routes = append(s.routes, Route{Pattern: "GET " + path, Access: needs(identity.Read, "app")})
-	}
-	s.routes = append(s.routes, Route{Pattern: "GET /settings"})
 	p := webtest.Browser(t, webtest.Serve(t, s))
 	p.Cookie(SessionCookie, "x")
 	shown := func() string {
@@ -51,14 +46,15 @@ func TestTheNavigationShowsWhatExistsAndMayBeSeen(t *testing.T) {
 	p.Size(1440, 900)
 
 	p.Allow("403")
-	p.Allow("404")
+	// There is nothing behind these pages here: what matters is which link is followed.
+	webtest.Eval[bool](p, `(document.addEventListener("click", (e) => { e.preventDefault(); window.followed = e.target.closest("a").pathname }), true)`)
 	p.Press("g")
 	p.Press("a")
-	p.Wait(`location.pathname === "/apps"`)
+	p.Wait(`window.followed === "/apps"`)
 
 	actor = identity.Connector("1", "one")
 	p.Open("/dev/components")
-	if got := shown(); !strings.HasPrefix(got, "Settings") {
+	if got := shown(); got != "Home" {
 		t.Errorf("who may read nothing sees %s", got)
 	}
 }

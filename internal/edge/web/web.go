@@ -52,6 +52,7 @@ type Config struct {
 	Live         *live.Hub
 	Clock        clock.Clock
 	Log          *slog.Logger
+	CA           string // PEM, of the CA that signed the server's certificate, where it is the server's own
 	Organisation string // shown under the navigation
 	About        About
 	Development  bool // serves /dev/components

@@ -42,7 +42,7 @@ import (
 )
 
 // limit is how long anything in a page may take.
-const limit = 15 * time.Second
+const limit = time.Minute
 
 //go:embed axe.min.js
 var axe string
@@ -57,10 +57,15 @@ var browser struct {
 // Main runs the tests of a package and ends the browser.
 func Main(m *testing.M) {
 	code := m.Run()
+	End()
+	os.Exit(code)
+}
+
+// End ends the browser, if there is one: for a package with a TestMain of its own.
+func End() {
 	if browser.cancel != nil {
 		browser.cancel()
 	}
-	os.Exit(code)
 }
 
 // errMissing says that the machine has no browser and that none could be installed.
@@ -141,6 +146,9 @@ type Page struct {
 // base. BROWSER_TESTS=off skips the test.
 func Browser(t testing.TB, base string) *Page {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("in a browser: `make e2e` runs it")
+	}
 	if os.Getenv("BROWSER_TESTS") == "off" {
 		t.Skip("BROWSER_TESTS=off: the tests in a browser were left out")
 	}
@@ -246,7 +254,9 @@ func (p *Page) Run(actions ...chromedp.Action) {
 	}
 }
 
-func (p *Page) try(actions ...chromedp.Action) error {
+func (p *Page) try(actions ...chromedp.Action) error { return p.within(limit, actions...) }
+
+func (p *Page) within(limit time.Duration, actions ...chromedp.Action) error {
 	if len(actions) == 0 {
 		return nil
 	}
@@ -315,9 +325,20 @@ func Eval[T any](p *Page, expression string) T {
 // it.
 func (p *Page) Wait(expression string) {
 	p.t.Helper()
+	p.wait(expression, limit)
+}
+
+// WaitLong waits for what takes other programs a while, such as a sync.
+func (p *Page) WaitLong(expression string) {
+	p.t.Helper()
+	p.wait(expression, 3*time.Minute)
+}
+
+func (p *Page) wait(expression string, limit time.Duration) {
+	p.t.Helper()
 	end := time.Now().Add(limit)
 	for {
-		err := p.try(chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(limit)))
+		err := p.within(limit, chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(limit)))
 		if err == nil {
 			return
 		}
@@ -361,8 +382,29 @@ func (p *Page) click(selector string, held ...input.Modifier) chromedp.Action {
 // Submit clicks on what leads to another page, and waits until that is there.
 func (p *Page) Submit(selector string) {
 	p.t.Helper()
+	p.leave("click on "+selector, func() { p.Click(selector) })
+}
+
+// Follow clicks on the first link or button that can be seen whose words begin so,
+// once there is one, and waits until the page is there that it leads to. It is one
+// step for the page, so that no live part is changed in between.
+func (p *Page) Follow(words string) {
+	p.t.Helper()
+	p.leave("follow "+words, func() {
+		p.Wait(fmt.Sprintf(`(() => {
+			const says = (e) => (e.getAttribute("aria-label") ?? e.textContent).trim().replace(/\s+/g, " ").startsWith(%q);
+			const found = [...document.querySelectorAll("a[href], button")].find((e) => e.checkVisibility() && !e.disabled && says(e));
+			found?.click();
+			return !!found;
+		})()`, words))
+	})
+}
+
+// leave does something that leads to another page, and waits until that is there.
+func (p *Page) leave(what string, do func()) {
+	p.t.Helper()
 	Eval[bool](p, "window.before = true")
-	p.Click(selector)
+	do()
 	end := time.After(limit)
 	for {
 		select {
@@ -373,7 +415,7 @@ func (p *Page) Submit(selector string) {
 				return
 			}
 		case <-end:
-			p.t.Fatalf("click on %s: no page came in %v", selector, limit)
+			p.t.Fatalf("%s: no page came in %v", what, limit)
 		}
 	}
 }

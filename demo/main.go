@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -94,12 +95,21 @@ func run(ctx context.Context, out io.Writer, stay bool) (err error) {
 	if _, err := server.show(ctx, out, "audit", "verify"); err != nil {
 		return err
 	}
+	password := rand.Text()
+	if err := server.administrator(ctx, "admin@example.com", password); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "\nAll of it was checked, in %s.\n", time.Since(began).Round(time.Second))
 	if !stay {
 		return nil
 	}
 	fmt.Fprintf(out, `
-Airlock stays up, with Airflow at %s (admin, %s). Go on with
+Airlock stays up. Sign in at
+
+  https://%s   (its certificate is its own: go on in spite of the warning)
+  admin@example.com   %s
+
+Airflow is at %s (admin, %s): add it once more, by Integrations, Connectors, Add connector. Or go on with
 
   export PATH=%s:$PATH AIRLOCK_DATA_DIR=%s
   airlock connector show %s
@@ -108,7 +118,7 @@ Airlock stays up, with Airflow at %s (admin, %s). Go on with
   airlock audit tail -f
 
 Ctrl-C ends it and removes all of it.
-`, real.URL, airflowtest.Company().User("admin").Password, filepath.Dir(programs.airlock), server.dataDir, app, app, member, app)
+`, server.address, password, real.URL, airflowtest.Company().User("admin").Password, filepath.Dir(programs.airlock), server.dataDir, app, app, member, app)
 	<-ctx.Done()
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 type server struct {
 	program string
 	dataDir string
+	address string
 	cmd     *exec.Cmd
 	ended   chan error
 	over    bool
@@ -36,7 +37,7 @@ func serve(ctx context.Context, p programs, dir, name, database string, env ...s
 	if err := listener.Close(); err != nil {
 		return nil, err
 	}
-	s := &server{program: p.airlock, dataDir: filepath.Join(dir, name), ended: make(chan error, 1)}
+	s := &server{program: p.airlock, dataDir: filepath.Join(dir, name), address: address, ended: make(chan error, 1)}
 	s.cmd = exec.Command(p.airlock, "serve", "--data-dir", s.dataDir, "--listen", address)
 	s.cmd.Env = append(os.Environ(), append(env, "AIRLOCK_DATABASE_URL="+database)...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, which stops it in order
@@ -101,6 +102,16 @@ func (s *server) run(ctx context.Context, args ...string) (string, error) {
 		return string(said), fmt.Errorf("airlock %s: %w: %s%s", strings.Join(args, " "), err, said, problems.String())
 	}
 	return string(said), nil
+}
+
+// administrator makes somebody who can sign in to the pages.
+func (s *server) administrator(ctx context.Context, email, password string) error {
+	cmd := exec.CommandContext(ctx, s.program, "--data-dir", s.dataDir, "admin", "create", "--email", email, "--password-stdin")
+	cmd.Stdin = strings.NewReader(password + "\n")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("airlock admin create: %w: %s", err, said)
+	}
+	return nil
 }
 
 func (s *server) quietly(ctx context.Context, args ...string) error {

@@ -226,7 +226,7 @@ func (s *Server) apps(c *Call, managed bool) (Page, error) {
 	table := appTable(page, v, managed)
 	return Page{
 		Title: title, Section: applications, Name: title, CSV: table.Export(everything(read)),
-		Body: appsBody(table, managed, appTopics(page.Rows), s.may(c, "app", "")),
+		Body: appsBody(table, managed, appTopics(page.Rows), s.mayManage(c, "app", "")),
 	}, nil
 }
 
@@ -257,9 +257,9 @@ func (s *Server) connectorOf(c *Call, appID string) (*integration.Overview, erro
 	return &overview, err
 }
 
-// may reports whether the actor may manage an app's objects, for the buttons: the
+// mayManage reports whether the actor may manage an app's objects, for the buttons: the
 // services decide.
-func (s *Server) may(c *Call, kind, appID string) bool {
+func (s *Server) mayManage(c *Call, kind, appID string) bool {
 	return inventory.Can(c.Context(), s.DB, c.Actor(), identity.Manage, identity.Object{Kind: kind, AppID: appID}) == nil
 }
 
@@ -408,7 +408,7 @@ func (s *Server) head(c *Call, tab string) (appHead, error) {
 	if h.Owners, err = s.Inventory.Owners(c.Context(), s.DB, h.ID); err != nil {
 		return h, err
 	}
-	h.May = s.may(c, "app", h.ID)
+	h.May = s.mayManage(c, "app", h.ID)
 	h.Connector, err = s.connectorOf(c, h.ID)
 	return h, err
 }
@@ -549,7 +549,7 @@ func (s *Server) appAccounts(c *Call) (Page, error) {
 		return Page{}, err
 	}
 	table := accountTable(h, page, v)
-	if s.may(c, "account", h.ID) {
+	if s.mayManage(c, "account", h.ID) {
 		for _, kind := range []inventory.AccountKind{inventory.Human, inventory.ServiceKind, inventory.SystemKind} {
 			table.Actions = append(table.Actions, view.Action{Verb: "Mark as " + string(kind), To: h.path() + "/accounts/kind?kind=" + string(kind)})
 		}

@@ -285,7 +285,7 @@ func (s *Server) right(c *Call) (entitlementView, error) {
 		}
 		e.Owner = owners[entitlement.OwnerID].Name
 	}
-	e.May = s.may(c, "entitlement", entitlement.AppID)
+	e.May = s.mayManage(c, "entitlement", entitlement.AppID)
 	return e, nil
 }
 
